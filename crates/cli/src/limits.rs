@@ -1,0 +1,18 @@
+//! Every bound of the commands in one place.
+
+use std::time::Duration;
+
+/// Largest environment file, in bytes.
+pub(crate) const ENV_FILE_BYTES: u64 = 1 << 20;
+/// How long a daemon started by a command may take to answer.
+pub(crate) const DAEMON_START: Duration = Duration::from_secs(5);
+/// Pause between two attempts to reach a daemon that is starting.
+pub(crate) const DAEMON_POLL: Duration = Duration::from_millis(20);
+/// How long after the end of a started daemon another one, started elsewhere, may answer in its place.
+pub(crate) const DAEMON_RIVAL: Duration = Duration::from_millis(500);
+/// Most references followed from one process that shares a network to the one that owns it.
+pub(crate) const SHARING_DEPTH: usize = 8;
+/// Longest command shown in a table, in characters.
+pub(crate) const COMMAND_CHARS: usize = 32;
+/// Length of a shortened id in a table, in characters.
+pub(crate) const ID_CHARS: usize = 12;

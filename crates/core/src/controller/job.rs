@@ -1,0 +1,433 @@
+//! Pieces of work under way: from the plan to the reply.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use tombolo_netstate::object::link::LinkKind;
+use tombolo_netstate::{Action, Key, Outcome, Plan, Report, Spec, diff};
+
+use super::change::{Change, Undo};
+use super::{Controller, Draft, Halt};
+use crate::event::{Decision, Effect, JobId, Reply, RequestId};
+use crate::id::{EndpointId, NetworkId, SandboxId};
+use crate::model::{NetworkState, SandboxState};
+use crate::record;
+use crate::reject::{Code, Reject};
+use crate::subject::Subject;
+
+/// A piece of work under way.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) request: Option<RequestId>,
+    pub(super) subjects: BTreeSet<Subject>,
+    pub(super) undo: Vec<Undo>,
+    pub(super) stage: Stage,
+    pub(super) done: Done,
+    pub(super) plan: Plan,
+}
+
+/// How far a job has got.
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// Its plan is being carried out.
+    Apply,
+    /// Its plan failed for this reason; what was half made is being removed.
+    Withdraw(Reject),
+    /// The kernel is being read back.
+    Observe,
+}
+
+/// What the success of a job means.
+#[derive(Debug, Clone)]
+pub(super) enum Done {
+    /// The network is ready.
+    NetworkReady(NetworkId),
+    /// The networks are gone; the names are told if asked to prune.
+    NetworksGone(Vec<NetworkId>, Option<Vec<String>>),
+    /// The endpoints are attached, or exist; the reply shows the first one.
+    EndpointReady(EndpointId),
+    /// The endpoints have left their sandbox.
+    EndpointLeft(EndpointId),
+    /// The endpoint is gone.
+    EndpointGone(EndpointId),
+    /// The sandbox runs with its endpoints.
+    SandboxRunning(SandboxId),
+    /// The sandbox has no namespace any more.
+    SandboxStopped(SandboxId),
+    /// The sandbox is gone, with these endpoints.
+    SandboxGone(SandboxId, Vec<EndpointId>),
+    /// The kernel was compared with what should be; mended unless only asked for drift.
+    Compared {
+        /// Nothing is to be mended.
+        look_only: bool,
+        /// Rounds of repair so far.
+        rounds: u32,
+        /// Operations of earlier rounds.
+        ops: Vec<tombolo_netstate::Op>,
+        /// What failed in earlier rounds.
+        failures: Vec<(Key, String)>,
+        /// Sandboxes were looked into, too.
+        full: bool,
+    },
+    /// Facts changed and what follows was planned anew.
+    Refreshed,
+}
+
+impl Done {
+    /// Whether the records must survive a power cut before the reply. What lives in namespaces does not
+    /// outlive one itself.
+    fn durable(&self) -> bool {
+        match self {
+            Self::NetworkReady(_) | Self::NetworksGone(..) | Self::EndpointGone(_) => true,
+            Self::EndpointReady(_)
+            | Self::EndpointLeft(_)
+            | Self::SandboxRunning(_)
+            | Self::SandboxStopped(_)
+            | Self::SandboxGone(..)
+            | Self::Compared { .. }
+            | Self::Refreshed => false,
+        }
+    }
+}
+
+impl Controller {
+    /// Stores a draft's records and starts its plan. A draft that halts has changed nothing.
+    pub(super) fn begin(
+        &mut self,
+        request: Option<RequestId>,
+        draft: Draft,
+        decision: &mut Decision,
+    ) -> Result<(), Halt> {
+        let Draft { mut change, done } = draft;
+        let plan = match self.plan(&change) {
+            Ok(plan) => plan,
+            Err(halt) => {
+                self.forget(change);
+                return Err(halt);
+            }
+        };
+        self.remember_sysctls(&plan, &mut change);
+        let job = self.new_job();
+        Self::store(decision, change.take_writes(), done.durable());
+        for subject in &change.dirty {
+            self.busy.insert(*subject, job);
+        }
+        self.in_flight.extend(plan.ops.iter().map(|op| (op.key.clone(), job)));
+        self.repair.touched(plan.ops.iter().map(|op| &op.key));
+        Self::apply(decision, job, plan.clone());
+        let stage = Stage::Apply;
+        self.jobs.insert(
+            job,
+            Job { request, subjects: change.dirty, undo: change.undo, stage, done, plan },
+        );
+        Ok(())
+    }
+
+    /// Takes back a change that was never stored.
+    pub(super) fn forget(&mut self, change: Change) {
+        let dirty = change.dirty;
+        drop(self.state.withdraw(change.undo));
+        self.replan(&dirty);
+    }
+
+    pub(super) fn new_job(&mut self) -> JobId {
+        let job = JobId(self.next_job);
+        self.next_job += 1;
+        job
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        now_ms: u64,
+        id: JobId,
+        report: &Report,
+        decision: &mut Decision,
+    ) {
+        let Some(mut job) = self.jobs.remove(&id) else { return };
+        self.record(&job.plan, report, decision);
+        self.in_flight.retain(|_, owner| *owner != id);
+        let failure = report.failure(&job.plan).map(|(key, error)| kernel_reject(key, error));
+        match (job.stage.clone(), failure) {
+            (Stage::Apply, Some(reject)) if job.done.withdraws() => {
+                self.start_withdrawal(id, job, reject, decision);
+                return;
+            }
+            (Stage::Apply, _) => {
+                if let Some(next) = self.next_round(&mut job, report) {
+                    self.go_on(id, job, next, decision);
+                    return;
+                }
+                self.finish(now_ms, &job, decision);
+            }
+            (Stage::Withdraw(reject), _) => {
+                self.return_addresses(&mut job);
+                if let Some(request) = job.request {
+                    decision.replies.push((request, Err(reject)));
+                }
+            }
+            (Stage::Observe, _) => {}
+        }
+        self.end(now_ms, id, &job, decision);
+    }
+
+    /// The store did not take the records: the plan was not carried out, so only the records go back.
+    pub(super) fn not_stored(
+        &mut self,
+        now_ms: u64,
+        id: JobId,
+        reason: &str,
+        decision: &mut Decision,
+    ) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.in_flight.retain(|_, owner| *owner != id);
+        drop(self.state.withdraw(job.undo.clone()));
+        self.replan(&job.subjects);
+        let reject = Reject::new(Code::Store, "store", format!("the request could not be stored: {reason}"))
+            .hint("free space where the state is kept, then try again");
+        if let Some(request) = job.request {
+            decision.replies.push((request, Err(reject)));
+        }
+        self.end(now_ms, id, &job, decision);
+    }
+
+    /// Ends a job and wakes who waits for it.
+    pub(super) fn end(&mut self, now_ms: u64, id: JobId, job: &Job, decision: &mut Decision) {
+        for subject in &job.subjects {
+            if self.busy.get(subject) == Some(&id) {
+                self.busy.remove(subject);
+            }
+        }
+        for waiting in self.waiting.remove(&id).unwrap_or_default() {
+            self.waiting_count -= 1;
+            self.command(now_ms, waiting, decision);
+        }
+    }
+
+    fn start_withdrawal(&mut self, id: JobId, mut job: Job, reject: Reject, decision: &mut Decision) {
+        // The kernel may hold the addresses until what was half made is gone.
+        let leases = |step: &Undo| matches!(step, Undo::Lease(..));
+        let (leases, undo) = std::mem::take(&mut job.undo).into_iter().partition(leases);
+        job.undo = leases;
+        let mut change = self.state.withdraw(undo);
+        change.dirty.extend(job.subjects.iter().copied());
+        let touched = self.replan(&change.dirty);
+        let plan = diff(&touched, &self.desired, &self.believed);
+        Self::store(decision, change.take_writes(), false);
+        job.stage = Stage::Withdraw(reject);
+        self.go_on(id, job, plan, decision);
+    }
+
+    /// After a withdrawal: gives its addresses back, those of a link that the kernel still removes later.
+    fn return_addresses(&mut self, job: &mut Job) {
+        let port = job.plan.ops.iter().map(|op| &op.key).find(|key| self.leaving.contains_key(key));
+        for step in std::mem::take(&mut job.undo) {
+            let Undo::Lease(ip, owner) = step else { continue };
+            match port {
+                Some(key) if self.state.space.retire(ip, &owner).is_ok() => {
+                    self.leaving.entry(key.clone()).or_default().push((ip, owner));
+                }
+                _ => drop(self.state.space.release(ip, &owner, 0)),
+            }
+        }
+    }
+
+    pub(super) fn go_on(&mut self, id: JobId, mut job: Job, plan: Plan, decision: &mut Decision) {
+        self.in_flight.extend(plan.ops.iter().map(|op| (op.key.clone(), id)));
+        self.repair.touched(plan.ops.iter().map(|op| &op.key));
+        Self::apply(decision, id, plan.clone());
+        job.plan = plan;
+        self.jobs.insert(id, job);
+    }
+
+    /// Writes what a report says into our record of the kernel.
+    fn record(&mut self, plan: &Plan, report: &Report, decision: &mut Decision) {
+        let leaving = report.record(plan, &mut self.believed);
+        for key in leaving {
+            self.leaving.entry(key).or_default();
+        }
+        let mut erased = Vec::new();
+        for (op, outcome) in plan.ops.iter().zip(&report.outcomes) {
+            match outcome {
+                Outcome::Failed { error, .. } => {
+                    self.failures.insert(op.key.clone(), error.clone());
+                    self.repair.failed();
+                }
+                Outcome::Skipped { .. } => self.repair.failed(),
+                Outcome::Done | Outcome::Deferred => {
+                    self.failures.remove(&op.key);
+                    if let (Key::Sysctl(key), Action::Delete(_)) = (&op.key, &op.action) {
+                        erased.push(record::erase_sysctl(&key.path));
+                        self.sysctls_before.remove(&*key.path);
+                    }
+                    if let (Outcome::Deferred, Action::Delete(Spec::Link(link))) = (outcome, &op.action) {
+                        if let LinkKind::Veth { peer, .. } = &link.kind {
+                            self.departing.insert(op.key.clone(), peer.clone());
+                        }
+                    }
+                }
+            }
+        }
+        Self::store(decision, erased, false);
+    }
+
+    /// Stores the outcome of a job that succeeded, and answers.
+    pub(super) fn finish(&mut self, now_ms: u64, job: &Job, decision: &mut Decision) {
+        let mut change = Change::default();
+        let reply = match job.done.clone() {
+            Done::NetworkReady(id) => {
+                if let Some(mut network) = self.state.network(id).cloned() {
+                    network.state = NetworkState::Ready;
+                    self.state.set_network(id, Some(network), &mut change);
+                }
+                Reply::Network(id)
+            }
+            Done::NetworksGone(ids, names) => {
+                for id in ids {
+                    self.erase_network(id, &mut change);
+                }
+                names.map_or(Reply::Done, Reply::Pruned)
+            }
+            Done::EndpointReady(id) => {
+                self.settle_endpoint(id, &mut change, decision);
+                Reply::Endpoint(id)
+            }
+            Done::EndpointLeft(id) => {
+                self.settle_endpoint(id, &mut change, decision);
+                Reply::Endpoint(id)
+            }
+            Done::EndpointGone(id) => {
+                self.erase_endpoint(now_ms, id, &job.plan, &mut change, decision);
+                Reply::Done
+            }
+            Done::SandboxRunning(id) | Done::SandboxStopped(id) => {
+                self.settle_sandbox(id, &mut change, decision);
+                Reply::Sandbox(id)
+            }
+            Done::SandboxGone(id, endpoints) => {
+                for endpoint in endpoints {
+                    self.erase_endpoint(now_ms, endpoint, &job.plan, &mut change, decision);
+                }
+                self.state.set_sandbox(id, None, &mut change);
+                decision.effects.push(Effect::RemoveFiles(id));
+                Reply::Done
+            }
+            Done::Compared { ops, failures, .. } => Reply::Operations { ops, failures },
+            Done::Refreshed => Reply::Done,
+        };
+        Self::store(decision, change.take_writes(), job.done.durable());
+        if let Some(request) = job.request {
+            decision.replies.push((request, Ok(reply)));
+        }
+    }
+
+    fn settle_sandbox(&mut self, id: SandboxId, change: &mut Change, decision: &mut Decision) {
+        let Some(mut sandbox) = self.state.sandbox(id).cloned() else { return };
+        if sandbox.state == SandboxState::Creating {
+            sandbox.state = SandboxState::Running;
+            self.state.set_sandbox(id, Some(sandbox), change);
+        }
+        let endpoints: Vec<EndpointId> =
+            self.state.endpoints_of_sandbox(id).iter().map(|endpoint| endpoint.id).collect();
+        for endpoint in endpoints {
+            self.acknowledge(endpoint, change);
+        }
+        decision.effects.push(Effect::WriteFiles(id));
+    }
+
+    fn settle_endpoint(&mut self, id: EndpointId, change: &mut Change, decision: &mut Decision) {
+        self.acknowledge(id, change);
+        if let Some(sandbox) = self.state.endpoint(id).and_then(|endpoint| endpoint.sandbox) {
+            decision.effects.push(Effect::WriteFiles(sandbox));
+        }
+    }
+
+    /// Marks an endpoint as told to the one who asked, so that a restart keeps it.
+    fn acknowledge(&mut self, id: EndpointId, change: &mut Change) {
+        let Some(mut endpoint) = self.state.endpoint(id).cloned() else { return };
+        let attached = endpoint.attachment.as_ref().is_some_and(|attachment| attachment.fresh);
+        if endpoint.fresh || attached {
+            endpoint.fresh = false;
+            if let Some(attachment) = &mut endpoint.attachment {
+                attachment.fresh = false;
+            }
+            self.state.set_endpoint(id, Some(endpoint), change);
+        }
+    }
+
+    /// Erases an endpoint; its addresses return once the kernel no longer holds them.
+    fn erase_endpoint(
+        &mut self,
+        now_ms: u64,
+        id: EndpointId,
+        plan: &Plan,
+        change: &mut Change,
+        decision: &mut Decision,
+    ) {
+        let Some(endpoint) = self.state.endpoint(id).cloned() else { return };
+        let owner = id.to_string();
+        let addresses: Vec<IpAddr> = endpoint.addresses.iter().map(ipnet::IpNet::addr).collect();
+        let port = plan.ops.iter().map(|op| &op.key).find(|key| {
+            self.leaving.contains_key(key) && super::endpoint::is_port_of(key, &endpoint)
+        });
+        match port.cloned() {
+            Some(key) => {
+                for ip in addresses {
+                    // Fails only for an address that somebody else has, which is then not ours to give back.
+                    if self.state.space.retire(ip, &owner).is_ok() {
+                        self.leaving.entry(key.clone()).or_default().push((ip, owner.clone()));
+                    }
+                }
+            }
+            None => {
+                for ip in addresses {
+                    drop(self.state.space.release(ip, &owner, now_ms));
+                }
+            }
+        }
+        self.state.set_endpoint(id, None, change);
+        if let Some(sandbox) = endpoint.sandbox {
+            if self.state.sandbox(sandbox).is_some_and(|s| s.state == SandboxState::Running) {
+                decision.effects.push(Effect::WriteFiles(sandbox));
+            }
+        }
+    }
+
+    /// The kernel no longer holds what it was removing.
+    pub(super) fn gone(&mut self, now_ms: u64, keys: &[Key]) {
+        for key in keys {
+            self.departing.remove(key);
+            for (ip, owner) in self.leaving.remove(key).unwrap_or_default() {
+                drop(self.state.space.release(ip, &owner, now_ms));
+            }
+        }
+    }
+}
+
+impl Done {
+    /// Whether a failed plan takes the request back. Removals go on: what stays is drift and is mended.
+    fn withdraws(&self) -> bool {
+        match self {
+            Self::NetworkReady(_) | Self::EndpointReady(_) | Self::SandboxRunning(_) => true,
+            Self::NetworksGone(..)
+            | Self::EndpointLeft(_)
+            | Self::EndpointGone(_)
+            | Self::SandboxStopped(_)
+            | Self::SandboxGone(..)
+            | Self::Compared { .. }
+            | Self::Refreshed => false,
+        }
+    }
+}
+
+fn kernel_reject(key: &Key, error: &str) -> Reject {
+    let taken = error.contains("EEXIST") && matches!(key, Key::Link(_));
+    let missing = error.contains("namespace is gone");
+    let code = if taken {
+        Code::InterfaceNameTaken
+    } else if missing {
+        Code::MissingNamespace
+    } else {
+        Code::Kernel
+    };
+    Reject::new(code, key, error).hint("`tombolo doctor` checks what the kernel can do")
+}

@@ -1,0 +1,303 @@
+//! Networks: making and removing them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::change::{Change, Undo};
+use super::job::Done;
+use super::state::pool_spec;
+use super::{Controller, Draft, Halt};
+use crate::command::Reference;
+use crate::driver::{self, names};
+use crate::id::{NetworkId, Seed};
+use crate::ipam::{Family, PickReject, PoolReject, PoolSpec, Surroundings};
+use crate::limits::{
+    LABEL_BYTES_MAX, LABELS_MAX, NETWORKS_MAX, ROUTES_PER_NETWORK_MAX, SUBNETS_PER_NETWORK_MAX,
+};
+use crate::model::{Driver, Network, NetworkSpec, NetworkState, Pool, SubnetSpec};
+use crate::reject::{Code, Reject};
+use crate::subject::Subject;
+
+impl Controller {
+    pub(super) fn create_network(
+        &mut self,
+        now_ms: u64,
+        seed: u128,
+        mut spec: NetworkSpec,
+        predefined: bool,
+    ) -> Result<Draft, Halt> {
+        self.check_network(&spec, predefined)?;
+        let id = NetworkId(Seed::new(seed).draw());
+        let device = spec.device.clone().unwrap_or_else(|| names::bridge(id));
+        names::interface(&device)?;
+        let fact = self.facts.links.get(&device);
+        let existing = spec.device.is_some() && fact.is_some_and(|link| link.bridge && !link.ours);
+        if fact.is_some_and(|link| !link.bridge) {
+            return Err(Reject::new(
+                Code::InterfaceNameTaken,
+                &device,
+                "an interface of that name exists and is not a bridge",
+            )
+            .hint("name a bridge, or a name that is free")
+            .into());
+        }
+        self.device_is_free(&device)?;
+        // Other machines may be behind a bridge that was there before us: they need its link layer.
+        spec.multicast |= existing || has_other_router(&spec);
+        let mut network = Network {
+            id,
+            pools: Vec::new(),
+            device,
+            existing,
+            state: NetworkState::Creating,
+            predefined,
+            created_ms: now_ms,
+            spec,
+        };
+        let mut change = Change::default();
+        if network.spec.driver == Driver::Bridge {
+            if let Err(reject) = self.add_pools(&mut network, &mut change) {
+                self.forget(change);
+                return Err(reject.into());
+            }
+        }
+        if let Err(reject) = driver::validate(&network, self.context()) {
+            self.forget(change);
+            return Err(reject.into());
+        }
+        self.state.set_network(id, Some(network), &mut change);
+        Ok(Draft { change, done: Done::NetworkReady(id) })
+    }
+
+    pub(super) fn delete_network(&mut self, reference: &Reference) -> Result<Draft, Halt> {
+        let network = self.state.find_network(reference)?;
+        let id = network.id;
+        let name = network.spec.name.clone();
+        self.must_be_free(Subject::Network(id))?;
+        if network.predefined {
+            return Err(Reject::new(Code::PredefinedNetwork, name, "the daemon itself makes this network")
+                .hint("change or switch it off in the daemon's configuration")
+                .into());
+        }
+        let users: Vec<String> =
+            self.state.endpoints_of_network(id).take(5).map(|e| e.name.to_string()).collect();
+        if !users.is_empty() {
+            let message = format!("the network still has endpoints: {}", users.join(", "));
+            return Err(Reject::new(Code::NetworkInUse, name, message)
+                .hint("remove or disconnect them first")
+                .into());
+        }
+        let mut change = Change::default();
+        self.mark_deleting(id, &mut change);
+        Ok(Draft { change, done: Done::NetworksGone(vec![id], None) })
+    }
+
+    pub(super) fn prune_networks(&mut self) -> Result<Draft, Halt> {
+        let unused: Vec<(NetworkId, String)> = self
+            .state
+            .networks()
+            .filter(|network| !network.predefined && self.state.endpoint_count(network.id) == 0)
+            .filter(|network| !self.busy.contains_key(&Subject::Network(network.id)))
+            .map(|network| (network.id, network.spec.name.to_string()))
+            .collect();
+        let mut change = Change::default();
+        for (id, _) in &unused {
+            self.mark_deleting(*id, &mut change);
+        }
+        let (ids, names) = unused.into_iter().unzip();
+        Ok(Draft { change, done: Done::NetworksGone(ids, Some(names)) })
+    }
+
+    pub(super) fn erase_network(&mut self, id: NetworkId, change: &mut Change) {
+        if let Some(network) = self.state.network(id).cloned() {
+            for pool in &network.pools {
+                // Fails only where no such pool exists, which is what is wanted.
+                drop(self.state.space.remove_pool(pool.subnet));
+            }
+            self.state.set_network(id, None, change);
+            self.live_leaves.retain(|(network, _)| *network != id);
+        }
+    }
+
+    fn mark_deleting(&mut self, id: NetworkId, change: &mut Change) {
+        if let Some(mut network) = self.state.network(id).cloned() {
+            network.state = NetworkState::Deleting;
+            self.state.set_network(id, Some(network), change);
+            for (_, leaf) in self.live_leaves.range((id, 0)..=(id, u16::MAX)) {
+                change.touch(Subject::Leaf(id, *leaf));
+            }
+        }
+    }
+
+    fn check_network(&self, spec: &NetworkSpec, predefined: bool) -> Result<(), Reject> {
+        if !predefined && matches!(spec.name.as_str(), "bridge" | "host" | "none" | "default" | "container") {
+            return Err(Reject::new(Code::PredefinedNetwork, &spec.name, "this name is the daemon's own")
+                .hint("choose another name"));
+        }
+        if self.state.network_named(&spec.name).is_some() {
+            return Err(Reject::new(Code::NameTaken, &spec.name, "a network of this name exists")
+                .hint("choose another name, or remove that network first"));
+        }
+        if self.state.counts().0 >= NETWORKS_MAX {
+            let message = format!("there are {NETWORKS_MAX} networks, the most a node may have");
+            return Err(Reject::new(Code::LimitReached, &spec.name, message));
+        }
+        let single = |driver| self.state.networks().any(|n| n.spec.driver == driver);
+        if spec.driver != Driver::Bridge && single(spec.driver) {
+            return Err(Reject::new(Code::NameTaken, &spec.name, "only one network of this driver may exist")
+                .hint("use the one that `tombolo network ls` shows"));
+        }
+        check_counts(spec)
+    }
+
+    fn device_is_free(&self, device: &str) -> Result<(), Reject> {
+        let taken = self.state.networks().find(|n| n.spec.driver == Driver::Bridge && n.device == device);
+        match taken {
+            None => Ok(()),
+            Some(other) => Err(Reject::new(
+                Code::InterfaceNameTaken,
+                device,
+                format!("the network {} already uses this device", other.spec.name),
+            )
+            .hint("name another device")),
+        }
+    }
+
+    fn add_pools(&mut self, network: &mut Network, change: &mut Change) -> Result<(), Reject> {
+        let mut wanted = network.spec.subnets.clone();
+        for (on, ipv6) in [(network.spec.ipv4, false), (network.spec.ipv6, true)] {
+            let named = |s: &SubnetSpec| s.subnet.is_some_and(|net| net.addr().is_ipv6() == ipv6);
+            if !on && wanted.iter().any(named) {
+                let family = if ipv6 { "IPv6" } else { "IPv4" };
+                return Err(Reject::new(
+                    Code::InvalidCombination,
+                    &network.spec.name,
+                    format!("an {family} subnet is given, but {family} is off"),
+                )
+                .hint(format!("switch {family} on, or leave the subnet out")));
+            }
+            if on && !wanted.iter().any(named) {
+                let mut chosen = self.bridge_subnet(network, ipv6).unwrap_or_default();
+                if chosen.subnet.is_none() {
+                    chosen.subnet = Some(self.pick(network, ipv6)?);
+                }
+                wanted.push(chosen);
+            }
+        }
+        wanted.retain(|s| s.subnet.is_some());
+        let owner = network.spec.name.to_string();
+        for subnet in wanted {
+            let pool = self.pool(network, subnet)?;
+            let host = self.surroundings(network.existing);
+            self.state
+                .space
+                .add_pool(&owner, pool_spec(&pool), &host)
+                .map_err(|reject| pool_reject(&network.spec, &reject))?;
+            change.undo.push(Undo::Pool(pool.subnet));
+            network.pools.push(pool);
+        }
+        Ok(())
+    }
+
+    /// The subnet of a bridge that was there before us.
+    fn bridge_subnet(&self, network: &Network, ipv6: bool) -> Option<SubnetSpec> {
+        let link = self.facts.links.get(&network.device).filter(|_| network.existing)?;
+        let usable = |net: &&IpNet| match net.addr() {
+            IpAddr::V4(_) => !ipv6,
+            IpAddr::V6(ip) => ipv6 && !ip.is_unicast_link_local(),
+        };
+        let address = link.addresses.iter().find(usable)?;
+        let gateway = Some(address.addr());
+        Some(SubnetSpec { subnet: Some(address.trunc()), gateway, ..SubnetSpec::default() })
+    }
+
+    fn pick(&self, network: &Network, ipv6: bool) -> Result<IpNet, Reject> {
+        let family = if ipv6 { Family::V6 } else { Family::V4 };
+        let mut avoid = self.facts.routes.clone();
+        avoid.extend(self.facts.resolvers.iter().map(|ip| IpNet::from(*ip)));
+        avoid.extend(self.facts.links.values().flat_map(|link| link.addresses.iter().map(IpNet::trunc)));
+        self.state.space.pick_subnet(&self.pools, (family, None), &avoid).map_err(|reject| {
+            let code = match reject {
+                PickReject::Exhausted { .. } | PickReject::NoPool { .. } => Code::PoolExhausted,
+            };
+            Reject::new(code, &network.spec.name, reject.to_string())
+        })
+    }
+
+    fn pool(&self, network: &Network, wanted: SubnetSpec) -> Result<Pool, Reject> {
+        let SubnetSpec { subnet, ranges, gateway, reserved } = wanted;
+        let subnet = subnet.ok_or_else(|| {
+            Reject::new(Code::InvalidAddress, &network.spec.name, "a subnet is missing")
+        })?;
+        let mut pool = Pool { subnet, ranges, gateway, reserved };
+        if pool.gateway.is_none() && !network.existing {
+            let lowest = PoolSpec { gateway: None, ..pool_spec(&pool) };
+            let taken: Vec<IpAddr> = pool.reserved.values().copied().collect();
+            pool.gateway = lowest.lowest_usable().filter(|ip| !taken.contains(ip)).or_else(|| {
+                subnet.hosts().take(taken.len() + 4).skip(1).find(|ip| !taken.contains(ip))
+            });
+        }
+        Ok(pool)
+    }
+
+    fn surroundings(&self, existing: bool) -> Surroundings {
+        if existing {
+            return Surroundings::default();
+        }
+        let mut routes = self.facts.routes.clone();
+        let addresses = self.facts.links.values().filter(|link| !link.ours);
+        routes.extend(addresses.flat_map(|link| link.addresses.iter().map(IpNet::trunc)));
+        Surroundings { routes, resolvers: self.facts.resolvers.clone() }
+    }
+}
+
+fn has_other_router(spec: &NetworkSpec) -> bool {
+    spec.subnets.iter().any(|s| s.reserved.keys().any(|name| name.starts_with("DefaultGatewayIPv")))
+}
+
+fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {
+    let over = |what: &str, found: usize, most: usize| {
+        let message = format!("{found} {what} are given; a network takes {most}");
+        Err(Reject::new(Code::LimitReached, &spec.name, message))
+    };
+    if spec.subnets.len() > SUBNETS_PER_NETWORK_MAX {
+        return over("subnets", spec.subnets.len(), SUBNETS_PER_NETWORK_MAX);
+    }
+    if spec.routes.len() > ROUTES_PER_NETWORK_MAX {
+        return over("routes", spec.routes.len(), ROUTES_PER_NETWORK_MAX);
+    }
+    check_labels(&spec.name, spec.labels.iter().chain(&spec.options))
+}
+
+/// Refuses more, or longer, labels and options than an object takes.
+pub(super) fn check_labels<'a>(
+    object: &impl std::fmt::Display,
+    labels: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<(), Reject> {
+    let mut count = 0;
+    for (key, value) in labels {
+        count += 1;
+        if key.len() + value.len() > LABEL_BYTES_MAX {
+            let message = format!("a label or option has more than {LABEL_BYTES_MAX} bytes");
+            return Err(Reject::new(Code::LimitReached, object, message));
+        }
+    }
+    if count > LABELS_MAX * 2 {
+        let message = format!("{count} labels and options are given; an object takes {LABELS_MAX} of each");
+        return Err(Reject::new(Code::LimitReached, object, message));
+    }
+    Ok(())
+}
+
+fn pool_reject(spec: &NetworkSpec, reject: &PoolReject) -> Reject {
+    let code = match reject {
+        PoolReject::HostBits { .. } => Code::HostBitsSet,
+        PoolReject::OverlapsPool { .. }
+        | PoolReject::OverlapsRoute { .. }
+        | PoolReject::HidesResolver { .. } => Code::OverlappingSubnet,
+        other if other.to_string().starts_with("gateway") => Code::GatewayOutsideSubnet,
+        _ => Code::InvalidAddress,
+    };
+    Reject::new(code, &spec.name, reject.to_string())
+}

@@ -1,0 +1,153 @@
+//! From stored records back to a controller, after a restart, a crash or a reboot.
+
+use super::change::Change;
+use super::state::pool_spec;
+use super::{Controller, State};
+use crate::event::Write;
+use crate::ipam::{LeaseRecord, LeaseState};
+use crate::model::{Endpoint, Network, NetworkState, Sandbox, SandboxState};
+use crate::record::{self, RecordError};
+use crate::subject::Subject;
+
+/// What a restore did besides reading.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Restored {
+    /// Records that must be stored or erased before anything else.
+    pub writes: Vec<Write>,
+    /// What was withdrawn or could not be kept, in words for the log.
+    pub notes: Vec<String>,
+}
+
+impl Controller {
+    /// Reads all records. Requests that were never answered are withdrawn, removals go on; after a reboot
+    /// (`rebooted`) all sandboxes have stopped. The kernel is to be compared next: see
+    /// [`crate::Command::Repair`].
+    pub fn restore<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        rebooted: bool,
+    ) -> Result<Restored, RecordError> {
+        let mut restored = Restored::default();
+        let mut change = Change::default();
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for (key, bytes) in records {
+            if key.starts_with(record::NETWORK) {
+                let network: Network = record::get(key, bytes)?;
+                self.state.swap_network(network.id, Some(network));
+            } else if key.starts_with(record::SANDBOX) {
+                let sandbox: Sandbox = record::get(key, bytes)?;
+                self.state.swap_sandbox(sandbox.id, Some(sandbox));
+            } else if key.starts_with(record::ENDPOINT) {
+                endpoints.push(record::get(key, bytes)?);
+            } else if key.starts_with(record::SYSCTL) {
+                let (path, value): (String, String) = record::get(key, bytes)?;
+                if rebooted {
+                    change.write(record::erase_sysctl(&path));
+                } else {
+                    self.sysctls_before.insert(path, value);
+                }
+            }
+        }
+        self.facts.sysctls.extend(self.sysctls_before.clone());
+        for endpoint in endpoints {
+            self.state.swap_endpoint(endpoint.id, Some(endpoint));
+        }
+        self.withdraw_unanswered(rebooted, &mut change, &mut restored);
+        self.adopt_addresses(&mut restored);
+        let attached = self.state.endpoints().filter_map(|e| Some((e.network, e.attachment.as_ref()?.leaf)));
+        self.live_leaves = attached.filter(|(_, leaf)| *leaf != 0).collect();
+        for subject in self.every_subject() {
+            match self.objects_of(subject) {
+                Ok(objects) => {
+                    if let Err(clash) = self.desired.set(&subject.owner(), objects) {
+                        restored.notes.push(format!("{subject} is not planned: {clash}"));
+                    }
+                }
+                Err(reject) => restored.notes.push(format!("{subject} is not planned: {reject}")),
+            }
+        }
+        restored.writes = change.take_writes();
+        Ok(restored)
+    }
+
+    fn withdraw_unanswered(&mut self, rebooted: bool, change: &mut Change, restored: &mut Restored) {
+        let networks: Vec<Network> = self.state.networks().cloned().collect();
+        for network in networks.iter().filter(|n| n.state != NetworkState::Ready) {
+            restored.notes.push(format!("network {} was not finished and is withdrawn", network.spec.name));
+            self.state.set_network(network.id, None, change);
+        }
+        let sandboxes: Vec<Sandbox> = self.state.sandboxes().cloned().collect();
+        for mut sandbox in sandboxes {
+            match sandbox.state {
+                SandboxState::Creating | SandboxState::Deleting => {
+                    restored.notes.push(format!("sandbox {} was not finished and is withdrawn", sandbox.name));
+                    self.state.set_sandbox(sandbox.id, None, change);
+                }
+                SandboxState::Running if rebooted => {
+                    sandbox.state = SandboxState::Stopped;
+                    self.state.set_sandbox(sandbox.id, Some(sandbox), change);
+                }
+                SandboxState::Running | SandboxState::Stopped => {}
+            }
+        }
+        let endpoints: Vec<Endpoint> = self.state.endpoints().cloned().collect();
+        for endpoint in endpoints {
+            self.withdraw_endpoint(endpoint, change, restored);
+        }
+    }
+
+    fn withdraw_endpoint(&mut self, endpoint: Endpoint, change: &mut Change, restored: &mut Restored) {
+        let sandbox = endpoint.sandbox.and_then(|id| self.state.sandbox(id));
+        let runs = sandbox.is_some_and(|s| s.state == SandboxState::Running);
+        let orphan = self.state.network(endpoint.network).is_none();
+        if endpoint.fresh || endpoint.deleting || orphan {
+            restored.notes.push(format!("endpoint {} was not finished and is withdrawn", endpoint.name));
+            self.state.set_endpoint(endpoint.id, None, change);
+            return;
+        }
+        let unanswered = endpoint.attachment.as_ref().is_some_and(|a| a.fresh);
+        let attached = endpoint.attachment.is_some();
+        if unanswered || (attached && !runs) || (endpoint.sandbox.is_some() && sandbox.is_none()) {
+            let mut kept = endpoint;
+            kept.attachment = None;
+            if unanswered || self.state.sandbox(kept.sandbox.unwrap_or_default()).is_none() {
+                kept.sandbox = None;
+            }
+            self.state.set_endpoint(kept.id, Some(kept), change);
+        }
+    }
+
+    fn adopt_addresses(&mut self, restored: &mut Restored) {
+        let Self { state, .. } = self;
+        let State { space, .. } = state;
+        let mut space = std::mem::take(space);
+        for network in state.networks() {
+            for pool in &network.pools {
+                if let Err(reject) = space.adopt_pool(network.spec.name.as_str(), pool_spec(pool)) {
+                    restored.notes.push(format!("network {}: {reject}", network.spec.name));
+                }
+            }
+        }
+        for endpoint in state.endpoints() {
+            for address in &endpoint.addresses {
+                let owner = endpoint.id.to_string();
+                let lease = LeaseRecord { address: address.addr(), owner, state: LeaseState::Held };
+                if let Err(reject) = space.adopt_lease(address.trunc(), lease) {
+                    restored.notes.push(format!("endpoint {}: {reject}", endpoint.name));
+                }
+            }
+        }
+        self.state.space = space;
+    }
+
+    /// Everything that has objects.
+    pub(super) fn every_subject(&self) -> Vec<Subject> {
+        let mut subjects = vec![Subject::Host];
+        subjects.extend(self.state.networks().map(|n| Subject::Network(n.id)));
+        subjects.extend(self.live_leaves.iter().map(|(id, leaf)| Subject::Leaf(*id, *leaf)));
+        subjects.extend(self.state.sandboxes().map(|s| Subject::Sandbox(s.id)));
+        subjects.extend(self.state.endpoints().map(|e| Subject::Endpoint(e.id)));
+        subjects
+    }
+}

@@ -1,0 +1,125 @@
+//! Drivers: pure functions from intent and facts to the kernel objects that should exist.
+
+use std::net::IpAddr;
+
+use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
+use tombolo_netstate::object::nft::BaseSpec;
+use tombolo_netstate::{Key, Netns, Objects, Spec};
+
+use crate::facts::{Facts, Settings};
+use crate::model::{Driver, Endpoint, Network, Sandbox, SandboxNetns};
+use crate::reject::Reject;
+
+pub mod bridge;
+pub mod firewall;
+pub mod mtu;
+pub mod names;
+
+/// What a planner knows besides the object itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The world.
+    pub facts: &'a Facts,
+    /// The administrator's choices.
+    pub settings: &'a Settings,
+}
+
+/// What every node has while the daemon owns networks: the constant rules.
+pub fn host_objects() -> Objects {
+    let ruleset = firewall::ruleset();
+    let digest = ruleset.digest();
+    Objects::from([(Key::NftBase, Spec::NftBase(BaseSpec { digest, ruleset }))])
+}
+
+/// Refuses what the driver of `network` cannot make real.
+pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
+    match network.spec.driver {
+        Driver::Bridge => bridge::validate(network, context),
+        Driver::Null | Driver::Host => Ok(()),
+    }
+}
+
+/// The objects of a network that exist without any endpoint.
+pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Objects, Reject> {
+    match network.spec.driver {
+        Driver::Bridge => bridge::network_objects(network, context),
+        Driver::Null | Driver::Host => Ok(Objects::new()),
+    }
+}
+
+/// The objects of the leaf bridge `leaf`, which holds a part of the network's endpoints.
+pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Result<Objects, Reject> {
+    match network.spec.driver {
+        Driver::Bridge => bridge::leaf_objects(network, leaf, context),
+        Driver::Null | Driver::Host => Ok(Objects::new()),
+    }
+}
+
+/// The objects of an endpoint: none while it is not attached.
+pub fn endpoint_objects(
+    network: &Network,
+    endpoint: &Endpoint,
+    netns: &Netns,
+    context: Context<'_>,
+) -> Result<Objects, Reject> {
+    match (network.spec.driver, &endpoint.attachment) {
+        (Driver::Bridge, Some(attachment)) => {
+            bridge::endpoint_objects(network, endpoint, attachment, netns, context)
+        }
+        (Driver::Bridge | Driver::Null | Driver::Host, _) => Ok(Objects::new()),
+    }
+}
+
+/// The objects of a running sandbox: its namespace and the default routes through the endpoints that were
+/// chosen to be its gateways.
+pub fn sandbox_objects(
+    sandbox: &Sandbox,
+    endpoints: &[(&Network, &Endpoint)],
+) -> Result<Objects, Reject> {
+    let mut objects = Objects::new();
+    let netns = netns_of(sandbox);
+    if let Netns::Owned(name) = &netns {
+        objects.insert(Key::Netns(NetnsKey { name: name.clone() }), Spec::Netns(NetnsSpec));
+    }
+    for ipv6 in [false, true] {
+        if let Some((key, spec)) = bridge::default_route(&netns, endpoints, ipv6)? {
+            objects.insert(key, spec);
+        }
+    }
+    Ok(objects)
+}
+
+/// The namespace of a sandbox, as plans name it.
+pub fn netns_of(sandbox: &Sandbox) -> Netns {
+    match &sandbox.spec.netns {
+        SandboxNetns::New => Netns::Owned(sandbox.netns_name().into()),
+        SandboxNetns::Host => Netns::Host,
+        SandboxNetns::Adopted { path, inode } => {
+            Netns::Adopted { path: path.as_path().into(), inode: *inode }
+        }
+    }
+}
+
+/// Picks the endpoint that gives a sandbox its default route of a family: highest priority, then not
+/// internal, then the network's name.
+pub fn gateway_endpoint<'a>(
+    endpoints: &[(&'a Network, &'a Endpoint)],
+    ipv6: bool,
+) -> Option<(&'a Network, &'a Endpoint, IpAddr)> {
+    let mut candidates: Vec<_> = endpoints
+        .iter()
+        .filter(|(network, endpoint)| !network.spec.internal && endpoint.attachment.is_some())
+        .filter(|(_, endpoint)| endpoint.addresses.iter().any(|a| a.addr().is_ipv6() == ipv6))
+        .filter_map(|(network, endpoint)| {
+            Some((*network, *endpoint, bridge::default_gateway(network, ipv6)?))
+        })
+        .collect();
+    candidates.sort_by(|(na, a, _), (nb, b, _)| {
+        (b.spec.gateway_priority, &na.spec.name, a.order).cmp(&(
+            a.spec.gateway_priority,
+            &nb.spec.name,
+            b.order,
+        ))
+    });
+    candidates.into_iter().next()
+}

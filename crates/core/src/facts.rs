@@ -1,0 +1,75 @@
+//! What is given: the node, its uplinks, its kernel. Nobody stores it and no planner changes it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// The world around us, as it was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Interfaces with a default route.
+    pub uplinks: Vec<Uplink>,
+    /// Destinations of the host's routes that are not ours, without the default ones.
+    pub routes: Vec<IpNet>,
+    /// Addresses that the host asks for names.
+    pub resolvers: Vec<IpAddr>,
+    /// The host's interfaces by name.
+    pub links: BTreeMap<String, LinkFact>,
+    /// The kernel has IPv6 and it is on.
+    pub ipv6: bool,
+    /// Values of the sysctls that we may set, as found.
+    pub sysctls: BTreeMap<String, String>,
+    /// Identity of this node, from which its unique local addresses are made.
+    pub node: [u8; 16],
+}
+
+/// An interface through which the host reaches the outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+}
+
+/// An interface of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkFact {
+    /// It is a bridge.
+    pub bridge: bool,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Its addresses with prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// We made it.
+    pub ours: bool,
+}
+
+/// Choices of the administrator that planners depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Switch forwarding on where a network needs it.
+    pub ip_forward: bool,
+    /// Networks masquerade unless they say otherwise.
+    pub masquerade: bool,
+    /// MTU of networks that do not say; `None` follows the uplink.
+    pub mtu: Option<u32>,
+    /// Milliseconds before a released address is given out again.
+    pub cooldown_ms: u64,
+    /// Pools from which networks get subnets: the pool and the prefix length of each subnet.
+    pub pools: Vec<(IpNet, u8)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { ip_forward: true, masquerade: true, mtu: None, cooldown_ms: 30_000, pools: vec![] }
+    }
+}
+
+impl Facts {
+    /// The MTU that networks follow: the smallest of the uplinks, 1,500 where there is none.
+    pub fn uplink_mtu(&self) -> u32 {
+        self.uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(1_500)
+    }
+}

@@ -1,0 +1,9 @@
+//! The container network model: networks, endpoints, sandboxes, as they are stored.
+
+pub mod endpoint;
+pub mod network;
+pub mod sandbox;
+
+pub use endpoint::{Attachment, Endpoint, EndpointSpec};
+pub use network::{Driver, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetSpec};
+pub use sandbox::{DnsSettings, Sandbox, SandboxNetns, SandboxSpec, SandboxState};

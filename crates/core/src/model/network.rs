@@ -1,0 +1,138 @@
+//! Networks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Name, NetworkId};
+
+/// Which planner makes a network real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// A bridge of the host with addresses of its own.
+    Bridge,
+    /// No interface at all.
+    Null,
+    /// The host's own namespace.
+    Host,
+}
+
+/// What was asked of a network, checked for form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Unique on the node.
+    pub name: Name,
+    /// Which planner makes it real.
+    pub driver: Driver,
+    /// Subnets asked for; families without one get one from the default pools.
+    pub subnets: Vec<SubnetSpec>,
+    /// Endpoints get IPv4 addresses.
+    pub ipv4: bool,
+    /// Endpoints get IPv6 addresses.
+    pub ipv6: bool,
+    /// No way out and no way in.
+    pub internal: bool,
+    /// Bytes; `None` follows the uplink.
+    pub mtu: Option<u32>,
+    /// Name of the bridge; one that exists is used and stays its owner's.
+    pub device: Option<String>,
+    /// Plain link-layer network: broadcast and multicast reach every endpoint.
+    pub multicast: bool,
+    /// Endpoints may open connections to each other.
+    pub icc: bool,
+    /// Sources are masqueraded towards the outside.
+    pub masquerade: bool,
+    /// Source address towards the outside, instead of the outgoing interface's.
+    pub snat: Vec<IpAddr>,
+    /// Routes that endpoints get.
+    pub routes: Vec<StaticRoute>,
+    /// Interfaces in sandboxes are named with this prefix and a number.
+    pub interface_prefix: String,
+    /// Of the user.
+    pub labels: BTreeMap<String, String>,
+    /// As they were written, for showing.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A subnet asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetSpec {
+    /// `None` takes one from the default pools.
+    pub subnet: Option<IpNet>,
+    /// Automatic choice is limited to these.
+    pub ranges: Vec<IpNet>,
+    /// Default: the lowest usable address.
+    pub gateway: Option<IpAddr>,
+    /// Addresses kept out, by name.
+    pub reserved: BTreeMap<String, IpAddr>,
+}
+
+/// A route that every endpoint of a network gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticRoute {
+    /// Where to.
+    pub destination: IpNet,
+    /// The router, inside one of the network's subnets; `None` means on the link.
+    pub via: Option<IpAddr>,
+}
+
+/// A subnet that a network has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Automatic choice is limited to these.
+    pub ranges: Vec<IpNet>,
+    /// The host's address in it, and the endpoints' way out.
+    pub gateway: Option<IpAddr>,
+    /// Addresses kept out, by name.
+    pub reserved: BTreeMap<String, IpAddr>,
+}
+
+/// Where a network is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkState {
+    /// Stored, not yet acknowledged; withdrawn by a restart.
+    Creating,
+    /// In use.
+    Ready,
+    /// Being removed; a restart goes on with it.
+    Deleting,
+}
+
+/// A network of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its identity.
+    pub id: NetworkId,
+    /// What was asked.
+    pub spec: NetworkSpec,
+    /// What it got.
+    pub pools: Vec<Pool>,
+    /// The bridge's name.
+    pub device: String,
+    /// The bridge was there before us and stays.
+    pub existing: bool,
+    /// Where it is in its life.
+    pub state: NetworkState,
+    /// Made by the daemon.
+    pub predefined: bool,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+impl Network {
+    /// The pool that holds `ip`.
+    pub fn pool_of(&self, ip: IpAddr) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.subnet.contains(&ip))
+    }
+
+    /// The first gateway of a family.
+    pub fn gateway(&self, ipv6: bool) -> Option<IpAddr> {
+        self.pools.iter().filter_map(|pool| pool.gateway).find(|ip| ip.is_ipv6() == ipv6)
+    }
+}

@@ -1,0 +1,11 @@
+//! Names as a sandbox sees them: `resolv.conf`, `hosts` and `hostname`.
+//!
+//! Pure: bytes and facts come in, text comes out; reading and writing is the caller's.
+
+#![forbid(unsafe_code)]
+
+pub mod hosts;
+pub mod limits;
+pub mod name;
+pub mod resolv_conf;
+pub mod rewrite;

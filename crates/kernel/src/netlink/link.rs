@@ -1,0 +1,376 @@
+//! Links: what is sent to make, set up and remove them, and what is read of them (rtnetlink(7),
+//! linux/if_link.h).
+
+use std::io;
+use std::os::fd::RawFd;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use tombolo_netstate::object::link::{LinkKind, LinkSpec, Port};
+use tombolo_netstate::{IfName, Mac};
+
+use super::attribute::{Attributes, Writer, read_mac, read_text, read_u32};
+use super::batch::Refusal;
+use super::{Batch, ReadBuffer, Socket};
+use crate::limits::{GROUP_GRAVEYARD, GROUP_NURSERY};
+
+pub(crate) const NEW: u16 = 16;
+pub(crate) const DELETE: u16 = 17;
+const GET: u16 = 18;
+const SET: u16 = 19;
+/// `NLM_F_CREATE | NLM_F_EXCL`.
+const CREATE: u16 = 0x600;
+/// `RTEXT_FILTER_SKIP_STATS`.
+const SKIP_STATS: u32 = 8;
+/// Bytes of `struct ifinfomsg`.
+const HEAD: usize = 16;
+/// Least MTU of a link with IPv6 (RFC 8200 section 5); below it the kernel takes IPv6 off the link.
+pub(crate) const IPV6_MTU_MIN: u32 = 1280;
+
+/// The other end of a veth at birth.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Twin {
+    pub(crate) index: u32,
+    pub(crate) name: IfName,
+    pub(crate) mac: Mac,
+    /// Its namespace; none for the one that the message is sent in.
+    pub(crate) netns: Option<RawFd>,
+}
+
+/// What a link bears for all of its life.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) index: u32,
+    pub(crate) spec: &'a LinkSpec,
+    /// The whole `ifalias`.
+    pub(crate) alias: &'a str,
+    /// Whether the kernel has IPv6.
+    pub(crate) ipv6: bool,
+}
+
+fn message(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    message
+}
+
+/// Makes a bridge. It begins with another MTU than it will have: only a change marks the MTU as set by the
+/// user, without which the bridge follows its ports (net/bridge/br_if.c, `br_mtu_auto_adjust`).
+pub(crate) fn create_bridge(batch: &mut Batch, index: u32, name: IfName, spec: &LinkSpec, snooping: bool) {
+    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(snooping)]);
+    let other_mtu = if spec.mtu > IPV6_MTU_MIN { spec.mtu - 1 } else { spec.mtu + 1 };
+    let attributes = vec![
+        LinkAttribute::IfName(name.to_string()),
+        LinkAttribute::Address(spec.mac.0.to_vec()),
+        LinkAttribute::Mtu(other_mtu),
+        LinkAttribute::Group(GROUP_NURSERY),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]),
+    ];
+    batch.push(NEW, CREATE, &message(index, attributes));
+}
+
+/// Makes both ends of a veth, each in its place and under its final name.
+pub(crate) fn create_veth(
+    batch: &mut Batch,
+    index: u32,
+    name: IfName,
+    spec: &LinkSpec,
+    master: Option<u32>,
+    twin: &Twin,
+) {
+    let mut born = vec![
+        LinkAttribute::IfName(twin.name.to_string()),
+        LinkAttribute::Address(twin.mac.0.to_vec()),
+        LinkAttribute::Mtu(spec.mtu),
+    ];
+    match twin.netns {
+        Some(fd) => born.push(LinkAttribute::NetNsFd(fd)),
+        None => born.push(LinkAttribute::Group(GROUP_NURSERY)),
+    }
+    let data = InfoData::Veth(InfoVeth::Peer(message(twin.index, born)));
+    let mut attributes = vec![
+        LinkAttribute::IfName(name.to_string()),
+        LinkAttribute::Address(spec.mac.0.to_vec()),
+        LinkAttribute::Mtu(spec.mtu),
+        LinkAttribute::Group(GROUP_NURSERY),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]),
+    ];
+    if let Some(master) = master {
+        attributes.push(LinkAttribute::Controller(master));
+    }
+    batch.push(NEW, CREATE, &message(index, attributes));
+}
+
+/// Gives a link its mark, settings and port flags, and brings it up; leaves the nursery. Up comes in a message
+/// of its own: together with the address generation mode the kernel would make a link-local address first.
+pub(crate) fn set_up(batch: &mut Batch, setup: &Setup<'_>) {
+    let spec = setup.spec;
+    let mut attributes = vec![
+        LinkAttribute::IfAlias(setup.alias.to_owned()),
+        LinkAttribute::Group(0),
+        LinkAttribute::Mtu(spec.mtu),
+    ];
+    if setup.ipv6 && spec.mtu >= IPV6_MTU_MIN {
+        let mode = if spec.link_local { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
+        attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
+            AfSpecInet6::AddrGenMode(mode),
+        ])]));
+    }
+    let mut info = Vec::new();
+    if let LinkKind::Bridge { snooping } = spec.kind {
+        info.push(LinkInfo::Kind(InfoKind::Bridge));
+        info.push(LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(snooping)])));
+    }
+    if let Some(port) = &spec.port {
+        info.push(LinkInfo::PortKind(InfoPortKind::Bridge));
+        info.push(LinkInfo::PortData(InfoPortData::BridgePort(port_flags(port))));
+    }
+    if !info.is_empty() {
+        attributes.push(LinkAttribute::LinkInfo(info));
+    }
+    batch.push(NEW, 0, &message(setup.index, attributes));
+    let mut up = message(setup.index, Vec::new());
+    up.header.flags = LinkFlags::Up;
+    up.header.change_mask = LinkFlags::Up;
+    batch.push(SET, 0, &up);
+}
+
+/// Learning stays on: ports that neither learn nor flood are taken out of promiscuous mode, at a cost that
+/// grows with the bridge.
+fn port_flags(port: &Port) -> Vec<InfoBridgePort> {
+    vec![
+        InfoBridgePort::HairpinMode(port.hairpin),
+        InfoBridgePort::Learning(true),
+        InfoBridgePort::UnicastFlood(port.flood),
+        InfoBridgePort::MulticastFlood(port.flood),
+        InfoBridgePort::BroadcastFlood(port.flood),
+        InfoBridgePort::NeighSupress(false),
+        InfoBridgePort::Isolated(port.isolated),
+    ]
+}
+
+/// Changes the hardware address.
+pub(crate) fn set_mac(batch: &mut Batch, index: u32, mac: Mac) {
+    batch.push(SET, 0, &message(index, vec![LinkAttribute::Address(mac.0.to_vec())]));
+}
+
+/// Attaches a link to a bridge, or takes it off with 0.
+pub(crate) fn set_master(batch: &mut Batch, index: u32, master: u32) {
+    batch.push(SET, 0, &message(index, vec![LinkAttribute::Controller(master)]));
+}
+
+/// Puts a link among those that one message will remove.
+pub(crate) fn bury(batch: &mut Batch, index: u32) {
+    batch.push(SET, 0, &message(index, vec![LinkAttribute::Group(GROUP_GRAVEYARD)]));
+}
+
+/// The same, and no frame passes the port any more.
+pub(crate) fn close(batch: &mut Batch, index: u32) {
+    let state = vec![InfoBridgePort::State(BridgePortState::Disabled)];
+    let attributes = vec![
+        LinkAttribute::Group(GROUP_GRAVEYARD),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(state)),
+        ]),
+    ];
+    batch.push(NEW, 0, &message(index, attributes));
+}
+
+/// Removes one link.
+pub(crate) fn delete(batch: &mut Batch, index: u32) {
+    batch.push(DELETE, 0, &message(index, Vec::new()));
+}
+
+/// Removes all links of a group at the price of one.
+pub(crate) fn delete_group(batch: &mut Batch, group: u32) {
+    batch.push(DELETE, 0, &message(0, vec![LinkAttribute::Group(group)]));
+}
+
+/// Brings the loopback interface of the socket's namespace up; its number is 1 in every namespace.
+pub(crate) fn loopback_up(socket: &Socket, buffer: &mut ReadBuffer) -> Result<(), Refusal> {
+    let mut up = message(1, Vec::new());
+    up.header.interface_family = AddressFamily::Unspec;
+    up.header.flags = LinkFlags::Up;
+    up.header.change_mask = LinkFlags::Up;
+    socket.request(SET, 0, &up, buffer)
+}
+
+/// What is read of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkRecord {
+    pub(crate) index: u32,
+    pub(crate) name: IfName,
+    pub(crate) up: bool,
+    pub(crate) loopback: bool,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) mtu: u32,
+    pub(crate) group: u32,
+    pub(crate) alias: Option<String>,
+    /// Number of the other end.
+    pub(crate) link: Option<u32>,
+    /// Whether that is in another namespace.
+    pub(crate) link_elsewhere: bool,
+    pub(crate) master: Option<u32>,
+    pub(crate) kind: Kind,
+    pub(crate) port: Option<PortRecord>,
+    pub(crate) ipv6: Option<Ipv6Record>,
+}
+
+/// The kinds that concern us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bridge { snooping: bool },
+    Veth,
+    Other,
+}
+
+/// The flags of a bridge's port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PortRecord {
+    pub(crate) isolated: bool,
+    pub(crate) hairpin: bool,
+    pub(crate) unicast: bool,
+    pub(crate) multicast: bool,
+    pub(crate) broadcast: bool,
+}
+
+/// The settings of IPv6 on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ipv6Record {
+    pub(crate) disabled: bool,
+    pub(crate) link_local: bool,
+}
+
+impl LinkRecord {
+    /// Reads the body of an `RTM_NEWLINK` or `RTM_DELLINK`; none for a message of another family, such as
+    /// those about bridge ports, or without what every link has.
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
+        if *body.first()? != libc::AF_UNSPEC as u8 {
+            return None;
+        }
+        let flags = read_u32(body.get(8..)?)?;
+        let mut record = Self {
+            index: read_u32(body.get(4..)?)?,
+            name: IfName::new(read_text(Attributes::after(body, HEAD).find(3)?)?).ok()?,
+            up: flags & libc::IFF_UP as u32 != 0,
+            loopback: flags & libc::IFF_LOOPBACK as u32 != 0,
+            mac: None,
+            mtu: 0,
+            group: 0,
+            alias: None,
+            link: None,
+            link_elsewhere: false,
+            master: None,
+            kind: Kind::Other,
+            port: None,
+            ipv6: None,
+        };
+        for (kind, value) in Attributes::after(body, HEAD) {
+            record.attribute(kind, value);
+        }
+        Some(record)
+    }
+
+    fn attribute(&mut self, kind: u16, value: &[u8]) {
+        match kind {
+            1 => self.mac = read_mac(value),
+            4 => self.mtu = read_u32(value).unwrap_or(0),
+            5 => self.link = read_u32(value),
+            10 => self.master = read_u32(value),
+            18 => self.info(value),
+            20 => self.alias = read_text(value).map(str::to_owned),
+            26 => self.ipv6 = Attributes::of(value).find(libc::AF_INET6 as u16).and_then(read_ipv6),
+            27 => self.group = read_u32(value).unwrap_or(0),
+            37 => self.link_elsewhere = true,
+            _ => {}
+        }
+    }
+
+    fn info(&mut self, value: &[u8]) {
+        let info = Attributes::of(value);
+        let flag = |data: &[u8], kind| {
+            Attributes::of(data).find(kind).and_then(<[u8]>::first).is_some_and(|byte| *byte != 0)
+        };
+        self.kind = match info.find(1).and_then(read_text) {
+            Some("bridge") => Kind::Bridge {
+                snooping: info.find(2).is_some_and(|data| flag(data, 23)),
+            },
+            Some("veth") => Kind::Veth,
+            _ => Kind::Other,
+        };
+        if info.find(4).and_then(read_text) == Some("bridge") {
+            self.port = info.find(5).map(|data| PortRecord {
+                isolated: flag(data, 33),
+                hairpin: flag(data, 4),
+                unicast: flag(data, 9),
+                multicast: flag(data, 27),
+                broadcast: flag(data, 30),
+            });
+        }
+    }
+
+    /// The text after our mark, if the link bears it.
+    pub(crate) fn owned_alias(&self, mark: &str) -> Option<&str> {
+        self.alias.as_deref()?.strip_prefix(mark)
+    }
+}
+
+fn read_ipv6(value: &[u8]) -> Option<Ipv6Record> {
+    /// `DEVCONF_DISABLE_IPV6` (linux/ipv6.h).
+    const DISABLE_IPV6: usize = 26;
+    /// `IN6_ADDR_GEN_MODE_NONE`.
+    const NONE: u8 = 1;
+    let settings = Attributes::of(value);
+    let disabled = settings.find(2)?.get(DISABLE_IPV6 * 4..).and_then(read_u32)?;
+    Some(Ipv6Record {
+        disabled: disabled != 0,
+        link_local: settings.find(8).and_then(<[u8]>::first) != Some(&NONE),
+    })
+}
+
+/// Body of a request for links, without their counters.
+fn get_body(index: u32) -> Vec<u8> {
+    let mut body = Writer(vec![0; HEAD]);
+    body.0[4..8].copy_from_slice(&index.to_ne_bytes());
+    body.put(29, &SKIP_STATS.to_ne_bytes());
+    body.0
+}
+
+/// All links of the socket's namespace.
+pub(crate) fn dump(socket: &Socket, buffer: &mut ReadBuffer) -> io::Result<Vec<LinkRecord>> {
+    let mut links = Vec::new();
+    socket.dump(GET, &get_body(0), buffer, |message| match message {
+        None => links.clear(),
+        Some(message) => links.extend(LinkRecord::read(message.body)),
+    })?;
+    Ok(links)
+}
+
+/// One link by its name; none when there is none.
+pub(crate) fn get_by_name(socket: &Socket, name: IfName, buffer: &mut ReadBuffer) -> Option<LinkRecord> {
+    let mut body = Writer(get_body(0));
+    body.put_text(3, name.as_str());
+    get(socket, &body.0, buffer)
+}
+
+/// One link by its number; none when there is none.
+pub(crate) fn get_by_index(socket: &Socket, index: u32, buffer: &mut ReadBuffer) -> Option<LinkRecord> {
+    get(socket, &get_body(index), buffer)
+}
+
+fn get(socket: &Socket, body: &[u8], buffer: &mut ReadBuffer) -> Option<LinkRecord> {
+    let mut found = None;
+    let mut batch = Batch::default();
+    batch.push_bytes(GET, 0, body);
+    batch.run_seeing(socket, buffer, &mut |message| {
+        if message.kind == NEW {
+            found = LinkRecord::read(message.body);
+        }
+    });
+    found
+}

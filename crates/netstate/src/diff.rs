@@ -1,0 +1,259 @@
+//! The difference between what should be and what is, as a plan.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use crate::desired::Desired;
+use crate::name::{IfName, Netns};
+use crate::object::address::AddressKey;
+use crate::object::link::{LinkKey, LinkKind, LinkSpec};
+use crate::object::neighbour::NeighbourKey;
+use crate::object::route::RouteKey;
+use crate::object::{Change, Key, Objects, Spec};
+use crate::plan::{Action, Edge, Op, Plan};
+
+/// The plan that brings `keys` from `actual` to `desired`. Keys that are in neither are passed over, and
+/// keys not named are touched only where the replacement of a link takes them with it.
+pub fn diff<'a>(
+    keys: impl IntoIterator<Item = &'a Key>,
+    desired: &Desired,
+    actual: &Objects,
+) -> Plan {
+    let mut keys: BTreeSet<Key> = keys.into_iter().cloned().collect();
+    let mut replaced = BTreeSet::new();
+    let mut lost = BTreeSet::new();
+    for key in keys.clone() {
+        let (Some(have), Some(want)) = (actual.get(&key), desired.get(&key)) else {
+            continue;
+        };
+        match have.change(want) {
+            _ if have == want => {}
+            Change::Update => {}
+            Change::Reset => lost.extend(vanishing(actual, &key)),
+            Change::Replace => {
+                lost.extend(vanishing(actual, &key));
+                replaced.insert(key);
+            }
+        }
+    }
+    keys.extend(lost.iter().cloned());
+    let mut plan = Plan::default();
+    for key in &keys {
+        let have = actual.get(key).filter(|_| !lost.contains(key));
+        plan_key(&mut plan, key, desired.get(key), have);
+    }
+    prune(&mut plan, actual, &replaced);
+    plan.sort(&|key| replaced.contains(key));
+    plan
+}
+
+fn plan_key(plan: &mut Plan, key: &Key, want: Option<&Spec>, have: Option<&Spec>) {
+    match (want, have) {
+        (None, None) => {}
+        (Some(want), None) => plan.ops.push(op(key, Action::Create(want.clone()))),
+        (None, Some(have)) => {
+            if attached(key, have) {
+                plan.ops.push(op(key, Action::Close(have.clone())));
+            }
+            plan.ops.push(op(key, Action::Delete(have.clone())));
+        }
+        (Some(want), Some(have)) if want == have => return,
+        (Some(want), Some(have)) => match have.change(want) {
+            Change::Update => {
+                plan.ops.push(op(
+                    key,
+                    Action::Update {
+                        from: have.clone(),
+                        to: want.clone(),
+                    },
+                ));
+            }
+            Change::Replace => {
+                plan.ops.push(op(key, Action::Delete(have.clone())));
+                plan.ops.push(op(key, Action::Create(want.clone())));
+            }
+        },
+    }
+    if let (Key::Address(at), Some(Spec::Address(spec))) = (key, want) {
+        if let Some(mac) = spec.announce {
+            plan.edges.push(Edge::Announce {
+                netns: at.netns.clone(),
+                link: at.link,
+                ip: at.ip,
+                mac,
+            });
+        }
+    }
+}
+
+fn op(key: &Key, action: Action) -> Op {
+    Op {
+        key: key.clone(),
+        action,
+    }
+}
+
+fn attached(key: &Key, spec: &Spec) -> bool {
+    match (key, spec) {
+        (Key::Link(at), Spec::Link(link)) => at.netns == Netns::Host && link.port.is_some(),
+        _ => false,
+    }
+}
+
+/// Drops removals that the removal of a namespace or a link brings about by itself. Links of the host and
+/// entries of bridges stay in the plan: they must go at once, while a namespace takes its time.
+fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
+    let mut implied = BTreeSet::new();
+    for op in &plan.ops {
+        if matches!(op.action, Action::Delete(_)) && !replaced.contains(&op.key) {
+            implied.extend(vanishing(actual, &op.key));
+        }
+    }
+    plan.ops.retain(|op| {
+        let explicit = matches!(op.key, Key::Fdb(_))
+            || matches!(&op.key, Key::Link(at) if at.netns == Netns::Host && !is_peer(actual, &op.key));
+        let removal = matches!(op.action, Action::Delete(_) | Action::Close(_));
+        !removal || explicit || !implied.contains(&op.key)
+    });
+}
+
+fn is_peer(actual: &Objects, key: &Key) -> bool {
+    matches!(
+        link_of(actual, key),
+        Some(LinkSpec {
+            kind: LinkKind::Peer { .. },
+            ..
+        })
+    )
+}
+
+fn link_of<'a>(objects: &'a Objects, key: &Key) -> Option<&'a LinkSpec> {
+    match objects.get(key) {
+        Some(Spec::Link(link)) => Some(link),
+        _ => None,
+    }
+}
+
+/// The keys among `objects` that the kernel removes together with `key`, without `key` itself.
+pub fn vanishing(objects: &Objects, key: &Key) -> BTreeSet<Key> {
+    let mut gone = BTreeSet::new();
+    match key {
+        Key::Netns(at) => {
+            let netns = Netns::Owned(at.name.clone());
+            for link in links_in(objects, &netns) {
+                with_link(objects, &link, &mut gone);
+            }
+            gone.extend(routes_in(objects, &netns).map(|(key, _)| key.clone()));
+        }
+        Key::Link(at) => {
+            with_link(objects, at, &mut gone);
+            gone.remove(key);
+        }
+        Key::NftBase => {
+            let elements = objects.keys().filter(|key| matches!(key, Key::Element(_)));
+            gone.extend(elements.cloned());
+        }
+        _ => {}
+    }
+    gone
+}
+
+fn with_link(objects: &Objects, at: &LinkKey, gone: &mut BTreeSet<Key>) {
+    let key = Key::Link(at.clone());
+    let Some(spec) = link_of(objects, &key) else {
+        return;
+    };
+    if !gone.insert(key) {
+        return;
+    }
+    gone.extend(on_link(objects, at));
+    let by_link = |spec: &Spec| matches!(spec, Spec::Route(route) if route.link == at.name);
+    gone.extend(
+        routes_in(objects, &at.netns)
+            .filter(|(_, spec)| by_link(spec))
+            .map(|(key, _)| key.clone()),
+    );
+    if let Some(port) = &spec.port {
+        gone.extend(
+            fdb_of(objects, port.bridge).filter_map(|(key, spec)| match spec {
+                Spec::Fdb(entry) if entry.port == at.name => Some(key.clone()),
+                _ => None,
+            }),
+        );
+    }
+    match &spec.kind {
+        LinkKind::Bridge { .. } => {
+            gone.extend(fdb_of(objects, at.name).map(|(key, _)| key.clone()))
+        }
+        LinkKind::Veth { peer: other, .. } | LinkKind::Peer { pair: other } => {
+            with_link(objects, other, gone);
+        }
+    }
+}
+
+fn links_in<'a>(objects: &'a Objects, netns: &'a Netns) -> impl Iterator<Item = LinkKey> + 'a {
+    let from = Key::Link(LinkKey {
+        netns: netns.clone(),
+        name: IfName::LEAST,
+    });
+    objects.range(from..).map_while(move |(key, _)| match key {
+        Key::Link(at) if at.netns == *netns => Some(at.clone()),
+        _ => None,
+    })
+}
+
+fn on_link<'a>(objects: &'a Objects, at: &'a LinkKey) -> impl Iterator<Item = Key> + 'a {
+    let least = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let addresses = Key::Address(AddressKey {
+        netns: at.netns.clone(),
+        link: at.name,
+        ip: least,
+    });
+    let neighbours = Key::Neighbour(NeighbourKey {
+        netns: at.netns.clone(),
+        link: at.name,
+        ip: least,
+    });
+    let here = |key: &Key| match key {
+        Key::Address(key) => key.netns == at.netns && key.link == at.name,
+        Key::Neighbour(key) => key.netns == at.netns && key.link == at.name,
+        _ => false,
+    };
+    let addresses = objects
+        .range(addresses..)
+        .map(|(key, _)| key)
+        .take_while(move |key| matches!(key, Key::Address(_)) && here(key));
+    let neighbours = objects
+        .range(neighbours..)
+        .map(|(key, _)| key)
+        .take_while(move |key| matches!(key, Key::Neighbour(_)) && here(key));
+    addresses.chain(neighbours).cloned()
+}
+
+fn routes_in<'a>(
+    objects: &'a Objects,
+    netns: &'a Netns,
+) -> impl Iterator<Item = (&'a Key, &'a Spec)> {
+    let least = IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let least = IpNet::new(least.addr(), 0).unwrap_or(least);
+    let from = Key::Route(RouteKey {
+        netns: netns.clone(),
+        destination: least,
+        metric: 0,
+    });
+    objects
+        .range(from..)
+        .take_while(move |(key, _)| matches!(key, Key::Route(route) if route.netns == *netns))
+}
+
+fn fdb_of(objects: &Objects, bridge: IfName) -> impl Iterator<Item = (&Key, &Spec)> {
+    let from = Key::Fdb(crate::object::fdb::FdbKey {
+        bridge,
+        mac: crate::name::Mac([0; 6]),
+    });
+    objects
+        .range(from..)
+        .take_while(move |(key, _)| matches!(key, Key::Fdb(entry) if entry.bridge == bridge))
+}

@@ -1,0 +1,147 @@
+//! What the tests and the demo need from Debian and from cargo, and its installation.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// A Debian package and the reason why it is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Package {
+    name: &'static str,
+    why: &'static str,
+    uses: &'static [Use],
+}
+
+/// What a package is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// `cargo xtask test`
+    Test,
+    /// `cargo xtask demo`
+    Demo,
+}
+
+const BOTH: &[Use] = &[Use::Test, Use::Demo];
+
+/// Every package, one line each; the only such list.
+#[rustfmt::skip]
+const PACKAGES: &[Package] = &[
+    Package { name: "gcc", why: "links Rust programs, compiles the assembly of ring", uses: BOTH },
+    Package { name: "libc6-dev", why: "headers and start files for the linker", uses: BOTH },
+    Package { name: "util-linux", why: "unshare, nsenter, mount", uses: BOTH },
+    Package { name: "procps", why: "ps and sysctl, to look at the scratch host", uses: BOTH },
+    Package { name: "iproute2", why: "ip, bridge, ss, tc: a second opinion on the kernel", uses: BOTH },
+    Package { name: "nftables", why: "nft: a second opinion on the rules", uses: BOTH },
+    Package { name: "iputils-ping", why: "reachability over IPv4 and IPv6", uses: BOTH },
+    Package { name: "curl", why: "asks published ports and the API socket", uses: BOTH },
+    Package { name: "python3", why: "small TCP, UDP and HTTP servers", uses: BOTH },
+    Package { name: "busybox-static", why: "a root file system of one file", uses: BOTH },
+];
+
+/// Installs the packages wanted for `purpose` that are missing, and says so.
+pub(crate) fn install(purpose: Use) -> Result<()> {
+    let wanted = PACKAGES
+        .iter()
+        .filter(|package| package.uses.contains(&purpose));
+    let missing: Vec<&Package> = wanted
+        .filter(|package| !is_installed(package.name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for package in &missing {
+        println!("missing Debian package {}: {}", package.name, package.why);
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    if process::find("apt-get").is_none() {
+        bail!("no apt-get here; install by hand: {}", names.join(" "));
+    }
+    if !is_root()? {
+        let names = names.join(" ");
+        bail!("not root; run: sudo apt-get update && sudo apt-get install --yes {names}");
+    }
+    process::must(apt().arg("update").arg("--quiet"))?;
+    process::must(
+        apt()
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(&names),
+    )
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn is_installed(name: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", name]);
+    process::read(&mut query).is_ok_and(|status| status == "installed")
+}
+
+/// Whether we may act as root, by the effective user id in `/proc/self/status`.
+pub(crate) fn is_root() -> Result<bool> {
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("cannot read our own status")?;
+    Ok(effective_uid(&status) == Some(0))
+}
+
+fn effective_uid(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Installs the cargo tools of `cargo xtask test` that are missing, and says so.
+pub(crate) fn install_cargo_tools() -> Result<()> {
+    for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !has_cargo_tool(tool) {
+            println!("missing {component}: adding it to the toolchain");
+            process::must(Command::new("rustup").args(["component", "add", component]))?;
+        }
+    }
+    if !has_cargo_tool("nextest") {
+        println!("missing cargo-nextest: installing it (runs each test in its own process)");
+        process::must(process::cargo().args(["install", "cargo-nextest", "--locked"]))?;
+    }
+    Ok(())
+}
+
+fn has_cargo_tool(tool: &str) -> bool {
+    process::read(process::cargo().args([tool, "--version"])).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_effective_user_is_the_second_number() {
+        assert_eq!(
+            effective_uid("Name:\tx\nUid:\t1000\t0\t1000\t1000\n"),
+            Some(0)
+        );
+        assert_eq!(effective_uid("Name:\tx\nUid:\t0\t1000\t0\t0\n"), Some(1000));
+        assert_eq!(effective_uid("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn every_package_is_listed_once_with_a_reason_and_a_use() {
+        let mut names: Vec<&str> = PACKAGES.iter().map(|package| package.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PACKAGES.len());
+        assert!(
+            PACKAGES
+                .iter()
+                .all(|package| !package.why.is_empty() && !package.uses.is_empty())
+        );
+    }
+
+    #[test]
+    fn a_package_that_does_not_exist_is_not_installed() {
+        assert!(!is_installed("tombolo-no-such-package"));
+    }
+}
