@@ -153,8 +153,14 @@ fn http_request(encoded: EncodedRequest) -> Result<hyper::Request<Bytes>, Client
     }
     let body = encoded.body.map(Bytes::from).unwrap_or_default();
     if body.len() > limits::REQUEST_BYTES_MAX {
-        let message = format!("the request has more than {} bytes", limits::REQUEST_BYTES_MAX);
-        return Err(ClientError::Api(Box::new(ApiError::new(ErrorCode::BodyTooLarge, message))));
+        let message = format!(
+            "the request has more than {} bytes",
+            limits::REQUEST_BYTES_MAX
+        );
+        return Err(ClientError::Api(Box::new(ApiError::new(
+            ErrorCode::BodyTooLarge,
+            message,
+        ))));
     }
     builder
         .body(body)

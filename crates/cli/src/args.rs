@@ -1,6 +1,7 @@
 //! The command line as it is written.
 
 pub(crate) mod flags;
+pub(crate) mod time;
 pub(crate) mod value;
 
 use std::path::PathBuf;

@@ -103,6 +103,14 @@ pub(crate) enum CommandError {
     /// The network of something that does not run cannot be shared.
     #[error("{0} is not running, so its network cannot be shared; start it first")]
     OwnerStopped(String),
+    /// The networks of a process are another's.
+    #[error("{name} has no networks of its own: it shares those of {owner}, so change them there")]
+    Sharer {
+        /// The process.
+        name: String,
+        /// Whose networks they are.
+        owner: String,
+    },
     /// Who shares whose network goes round in a circle.
     #[error("{0} shares a network through too many others")]
     SharingTooDeep(String),
@@ -213,6 +221,7 @@ impl CommandError {
             | Self::Remove(RemoveError::Running(_))
             | Self::OwnerStopped(_)
             | Self::SharingTooDeep(_)
+            | Self::Sharer { .. }
             | Self::Unconfirmed => ErrorKind::Conflict,
             Self::Create(_)
             | Self::Start(_)

@@ -20,6 +20,8 @@ pub enum Command {
     DeleteNetwork(Reference),
     /// Remove all networks without endpoints, except the daemon's own.
     PruneNetworks,
+    /// Remove stopped sandboxes, endpoints without a sandbox, and then all networks without endpoints.
+    Prune,
     /// Make an endpoint, and join it to a sandbox if one is named.
     CreateEndpoint {
         /// Its network.

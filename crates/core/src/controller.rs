@@ -134,8 +134,20 @@ impl Controller {
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Decision {
         let mut decision = Decision::default();
         match event {
-            Event::Command { request, command, seed } => {
-                self.command(now_ms, Waiting { request, command, seed }, &mut decision);
+            Event::Command {
+                request,
+                command,
+                seed,
+            } => {
+                self.command(
+                    now_ms,
+                    Waiting {
+                        request,
+                        command,
+                        seed,
+                    },
+                    &mut decision,
+                );
             }
             Event::Applied { job, report } => self.applied(now_ms, job, &report, &mut decision),
             Event::NotStored { jobs, reason } => {
@@ -143,7 +155,11 @@ impl Controller {
                     self.not_stored(now_ms, job, &reason, &mut decision);
                 }
             }
-            Event::Observed { job, found, missing } => {
+            Event::Observed {
+                job,
+                found,
+                missing,
+            } => {
                 self.observed(now_ms, job, found.map(|f| *f), &missing, &mut decision);
             }
             Event::Gone(keys) => self.gone(now_ms, &keys),
@@ -179,9 +195,12 @@ impl Controller {
             }
             Command::DeleteNetwork(reference) => self.delete_network(&reference),
             Command::PruneNetworks => self.prune_networks(),
-            Command::CreateEndpoint { network, sandbox, spec } => {
-                self.create_endpoint(now_ms, seed, (&network, sandbox.as_ref()), *spec)
-            }
+            Command::Prune => self.prune(),
+            Command::CreateEndpoint {
+                network,
+                sandbox,
+                spec,
+            } => self.create_endpoint(now_ms, seed, (&network, sandbox.as_ref()), *spec),
             Command::DeleteEndpoint(reference) => self.delete_endpoint(&reference),
             Command::Join { endpoint, sandbox } => self.join(&endpoint, &sandbox),
             Command::Leave(reference) => self.leave(&reference),
@@ -189,9 +208,10 @@ impl Controller {
             Command::CreateSandbox { spec, networks } => {
                 self.create_sandbox(now_ms, seed, *spec, networks)
             }
-            Command::DeleteSandbox { sandbox, keep_endpoints } => {
-                self.delete_sandbox(&sandbox, keep_endpoints)
-            }
+            Command::DeleteSandbox {
+                sandbox,
+                keep_endpoints,
+            } => self.delete_sandbox(&sandbox, keep_endpoints),
             Command::StopSandbox(reference) => self.stop_sandbox(&reference),
             Command::StartSandbox(reference) => self.start_sandbox(&reference),
             Command::Drift | Command::Repair => return Ok(None),
@@ -219,7 +239,10 @@ impl Controller {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { facts: &self.facts, settings: &self.settings }
+        Context {
+            facts: &self.facts,
+            settings: &self.settings,
+        }
     }
 
     /// The objects that `subject` should have, as its records stand.
@@ -248,7 +271,8 @@ impl Controller {
         for op in &plan.ops {
             if let (Key::Sysctl(key), Action::Create(Spec::Sysctl(spec))) = (&op.key, &op.action) {
                 change.write(record::put_sysctl(&key.path, &spec.restore));
-                self.sysctls_before.insert(key.path.to_string(), spec.restore.to_string());
+                self.sysctls_before
+                    .insert(key.path.to_string(), spec.restore.to_string());
             }
         }
     }

@@ -79,7 +79,10 @@ pub fn sandbox_objects(
     let mut objects = Objects::new();
     let netns = netns_of(sandbox);
     if let Netns::Owned(name) = &netns {
-        objects.insert(Key::Netns(NetnsKey { name: name.clone() }), Spec::Netns(NetnsSpec));
+        objects.insert(
+            Key::Netns(NetnsKey { name: name.clone() }),
+            Spec::Netns(NetnsSpec),
+        );
     }
     for ipv6 in [false, true] {
         if let Some((key, spec)) = bridge::default_route(&netns, endpoints, ipv6)? {
@@ -94,9 +97,10 @@ pub fn netns_of(sandbox: &Sandbox) -> Netns {
     match &sandbox.spec.netns {
         SandboxNetns::New => Netns::Owned(sandbox.netns_name().into()),
         SandboxNetns::Host => Netns::Host,
-        SandboxNetns::Adopted { path, inode } => {
-            Netns::Adopted { path: path.as_path().into(), inode: *inode }
-        }
+        SandboxNetns::Adopted { path, inode } => Netns::Adopted {
+            path: path.as_path().into(),
+            inode: *inode,
+        },
     }
 }
 
@@ -109,7 +113,12 @@ pub fn gateway_endpoint<'a>(
     let mut candidates: Vec<_> = endpoints
         .iter()
         .filter(|(network, endpoint)| !network.spec.internal && endpoint.attachment.is_some())
-        .filter(|(_, endpoint)| endpoint.addresses.iter().any(|a| a.addr().is_ipv6() == ipv6))
+        .filter(|(_, endpoint)| {
+            endpoint
+                .addresses
+                .iter()
+                .any(|a| a.addr().is_ipv6() == ipv6)
+        })
         .filter_map(|(network, endpoint)| {
             Some((*network, *endpoint, bridge::default_gateway(network, ipv6)?))
         })

@@ -103,6 +103,9 @@ pub struct Write {
     pub key: String,
     /// Its bytes; `None` erases it.
     pub value: Option<Vec<u8>>,
+    /// The job that may not start before this is stored; `None` for an outcome, which is stored later if it
+    /// cannot be stored now.
+    pub intent_of: Option<JobId>,
 }
 
 /// Something to be done outside.
@@ -137,8 +140,15 @@ pub enum Reply {
     Done,
     /// The network that was made.
     Network(NetworkId),
-    /// The networks that were removed, by name.
-    Pruned(Vec<String>),
+    /// What was removed because nothing used it, by name.
+    Pruned {
+        /// Networks.
+        networks: Vec<String>,
+        /// Endpoints.
+        endpoints: Vec<String>,
+        /// Sandboxes.
+        sandboxes: Vec<String>,
+    },
     /// The endpoint that was made or changed.
     Endpoint(EndpointId),
     /// The sandbox that was made or changed.

@@ -51,25 +51,29 @@ pub struct LinkFact {
 pub struct Settings {
     /// Switch forwarding on where a network needs it.
     pub ip_forward: bool,
-    /// Networks masquerade unless they say otherwise.
-    pub masquerade: bool,
     /// MTU of networks that do not say; `None` follows the uplink.
     pub mtu: Option<u32>,
     /// Milliseconds before a released address is given out again.
     pub cooldown_ms: u64,
-    /// Pools from which networks get subnets: the pool and the prefix length of each subnet.
-    pub pools: Vec<(IpNet, u8)>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ip_forward: true, masquerade: true, mtu: None, cooldown_ms: 30_000, pools: vec![] }
+        Self {
+            ip_forward: true,
+            mtu: None,
+            cooldown_ms: 30_000,
+        }
     }
 }
 
 impl Facts {
     /// The MTU that networks follow: the smallest of the uplinks, 1,500 where there is none.
     pub fn uplink_mtu(&self) -> u32 {
-        self.uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(1_500)
+        self.uplinks
+            .iter()
+            .map(|uplink| uplink.mtu)
+            .min()
+            .unwrap_or(1_500)
     }
 }

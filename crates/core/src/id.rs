@@ -67,7 +67,11 @@ pub fn prefix_range(text: &str) -> Option<(u128, u128)> {
     let digits = u128::from_str_radix(text, 16).ok()?;
     let shift = u32::try_from((32 - text.len()) * 4).ok()?;
     let low = digits.checked_shl(shift).unwrap_or(0);
-    let rest = if shift == 0 { 0 } else { u128::MAX >> (128 - shift) };
+    let rest = if shift == 0 {
+        0
+    } else {
+        u128::MAX >> (128 - shift)
+    };
     Some((low, low | rest))
 }
 
@@ -126,7 +130,10 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         let fine = text.len() <= 128
-            && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && text
+                .bytes()
+                .next()
+                .is_some_and(|b| b.is_ascii_alphanumeric())
             && text.bytes().all(rest);
         if fine {
             return Ok(Self(text.to_owned()));

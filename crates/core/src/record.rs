@@ -22,7 +22,9 @@ pub const SYSCTL: &str = "sysctl/";
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Written by a later program.
-    #[error("record {key} has version {found}; this program reads up to {VERSION}: use the newer program")]
+    #[error(
+        "record {key} has version {found}; this program reads up to {VERSION}: use the newer program"
+    )]
     Version {
         /// The record.
         key: String,
@@ -58,14 +60,28 @@ struct In<T> {
 
 /// The write that stores `value`.
 pub fn put<T: Serialize>(prefix: &str, id: &str, value: &T) -> Write {
-    let bytes = serde_json::to_vec(&Out { version: VERSION, value });
-    debug_assert!(bytes.is_ok(), "records have string keys and finite numbers only");
-    Write { key: format!("{prefix}{id}"), value: bytes.ok() }
+    let bytes = serde_json::to_vec(&Out {
+        version: VERSION,
+        value,
+    });
+    debug_assert!(
+        bytes.is_ok(),
+        "records have string keys and finite numbers only"
+    );
+    Write {
+        key: format!("{prefix}{id}"),
+        value: bytes.ok(),
+        intent_of: None,
+    }
 }
 
 /// The write that erases a record.
 pub fn erase(prefix: &str, id: &str) -> Write {
-    Write { key: format!("{prefix}{id}"), value: None }
+    Write {
+        key: format!("{prefix}{id}"),
+        value: None,
+        intent_of: None,
+    }
 }
 
 /// The write that remembers what the sysctl `path` was before us.
@@ -85,10 +101,16 @@ fn sysctl_id(path: &str) -> String {
 
 /// Reads a record back.
 pub fn get<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, RecordError> {
-    let form = |source| RecordError::Form { key: key.to_owned(), source };
+    let form = |source| RecordError::Form {
+        key: key.to_owned(),
+        source,
+    };
     let head: Head = serde_json::from_slice(bytes).map_err(form)?;
     if head.version > VERSION {
-        return Err(RecordError::Version { key: key.to_owned(), found: head.version });
+        return Err(RecordError::Version {
+            key: key.to_owned(),
+            found: head.version,
+        });
     }
     let body: In<T> = serde_json::from_slice(bytes).map_err(form)?;
     Ok(body.value)

@@ -119,7 +119,12 @@ codes! {
 impl Reject {
     /// A refusal without a hint.
     pub fn new(code: Code, object: impl fmt::Display, message: impl Into<String>) -> Self {
-        Self { code, object: object.to_string(), message: message.into(), hint: String::new() }
+        Self {
+            code,
+            object: object.to_string(),
+            message: message.into(),
+            hint: String::new(),
+        }
     }
 
     /// Adds what to do.

@@ -98,6 +98,36 @@ impl Scene {
         )
     }
 
+    /// This scene with the networks and endpoints of `other` in the slots that are free; nothing of this
+    /// scene changes.
+    #[must_use]
+    pub fn joined_by(&self, other: &Self) -> Self {
+        let mut joined = self.clone();
+        for (slot, bridge) in &other.bridges {
+            joined
+                .bridges
+                .entry(*slot)
+                .or_insert_with(|| bridge.clone());
+        }
+        for (slot, endpoint) in &other.endpoints {
+            if self.endpoints.contains_key(slot) {
+                continue;
+            }
+            let mut endpoint = endpoint.clone();
+            if let Some(partner) = self.endpoints.get(&(slot ^ 1)) {
+                endpoint.swapped = partner.swapped;
+            }
+            joined.endpoints.insert(*slot, endpoint);
+        }
+        // An endpoint that was left out for want of its network stays out.
+        let idle = |slot: &u8| {
+            let mine = self.endpoints.get(slot);
+            mine.is_some_and(|endpoint| !self.bridges.contains_key(&endpoint.bridge))
+        };
+        joined.endpoints.retain(|slot, _| !idle(slot));
+        joined
+    }
+
     /// What each owner wants; all owners share the constant rules and the settings.
     pub fn owned(&self) -> BTreeMap<Owner, Objects> {
         let mut all = BTreeMap::new();

@@ -25,31 +25,48 @@ pub fn diff<'a>(
     let mut replaced = BTreeSet::new();
     let mut lost = BTreeSet::new();
     for key in keys.clone() {
-        let (Some(have), Some(want)) = (actual.get(&key), desired.get(&key)) else {
+        let Some(have) = actual.get(&key) else {
             continue;
         };
+        let Some(want) = desired.get(&key) else {
+            if holds_name(&key, have, desired) {
+                lost.extend(vanishing(actual, &key));
+                replaced.insert(key);
+            }
+            continue;
+        };
+        if have == want {
+            continue;
+        }
         match have.change(want) {
-            _ if have == want => {}
-            Change::Update => {}
-            Change::Reset => lost.extend(vanishing(actual, &key)),
             Change::Replace => {
                 lost.extend(vanishing(actual, &key));
                 replaced.insert(key);
             }
+            Change::Update | Change::Reset => lost.extend(shaken(actual, &key, want)),
         }
     }
-    keys.extend(lost.iter().cloned());
+    replaced.extend(leaning(actual, &replaced));
+    keys.extend(lost.iter().chain(&replaced).cloned());
     let mut plan = Plan::default();
     for key in &keys {
-        let have = actual.get(key).filter(|_| !lost.contains(key));
-        plan_key(&mut plan, key, desired.get(key), have);
+        let freed = replaced.contains(key);
+        // Of two links that are one veth, each is lost with the other: one must be removed all the same.
+        // Elements leave before the rules are rewritten, so that doors close first.
+        let named = match key {
+            Key::Link(_) => freed,
+            Key::Element(_) => desired.get(key).is_none(),
+            _ => false,
+        };
+        let have = actual.get(key).filter(|_| named || !lost.contains(key));
+        plan_key(&mut plan, key, (desired.get(key), have), freed);
     }
     prune(&mut plan, actual, &replaced);
     plan.sort(&|key| replaced.contains(key));
     plan
 }
 
-fn plan_key(plan: &mut Plan, key: &Key, want: Option<&Spec>, have: Option<&Spec>) {
+fn plan_key(plan: &mut Plan, key: &Key, (want, have): (Option<&Spec>, Option<&Spec>), freed: bool) {
     match (want, have) {
         (None, None) => {}
         (Some(want), None) => plan.ops.push(op(key, Action::Create(want.clone()))),
@@ -59,32 +76,30 @@ fn plan_key(plan: &mut Plan, key: &Key, want: Option<&Spec>, have: Option<&Spec>
             }
             plan.ops.push(op(key, Action::Delete(have.clone())));
         }
-        (Some(want), Some(have)) if want == have => return,
-        (Some(want), Some(have)) => match have.change(want) {
-            Change::Update => {
-                plan.ops.push(op(
-                    key,
-                    Action::Update {
-                        from: have.clone(),
-                        to: want.clone(),
-                    },
-                ));
-            }
-            Change::Replace => {
-                plan.ops.push(op(key, Action::Delete(have.clone())));
-                plan.ops.push(op(key, Action::Create(want.clone())));
-            }
-        },
-    }
-    if let (Key::Address(at), Some(Spec::Address(spec))) = (key, want) {
-        if let Some(mac) = spec.announce {
-            plan.edges.push(Edge::Announce {
-                netns: at.netns.clone(),
-                link: at.link,
-                ip: at.ip,
-                mac,
-            });
+        (Some(want), Some(have)) if freed => {
+            plan.ops.push(op(key, Action::Delete(have.clone())));
+            plan.ops.push(op(key, Action::Create(want.clone())));
         }
+        (Some(want), Some(have)) if want == have => return,
+        (Some(want), Some(have)) => {
+            plan.ops.push(op(
+                key,
+                Action::Update {
+                    from: have.clone(),
+                    to: want.clone(),
+                },
+            ));
+        }
+    }
+    if let (Key::Address(at), Some(Spec::Address(spec))) = (key, want)
+        && let Some(mac) = spec.announce
+    {
+        plan.edges.push(Edge::Announce {
+            netns: at.netns.clone(),
+            link: at.link,
+            ip: at.ip,
+            mac,
+        });
     }
 }
 
@@ -103,7 +118,8 @@ fn attached(key: &Key, spec: &Spec) -> bool {
 }
 
 /// Drops removals that the removal of a namespace or a link brings about by itself. Links of the host and
-/// entries of bridges stay in the plan: they must go at once, while a namespace takes its time.
+/// entries of bridges stay in the plan: they must go at once, while a namespace takes its time. So do
+/// elements: doors close before anything else goes.
 fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
     let mut implied = BTreeSet::new();
     for op in &plan.ops {
@@ -112,7 +128,7 @@ fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
         }
     }
     plan.ops.retain(|op| {
-        let explicit = matches!(op.key, Key::Fdb(_))
+        let explicit = matches!(op.key, Key::Fdb(_) | Key::Element(_))
             || matches!(&op.key, Key::Link(at) if at.netns == Netns::Host && !is_peer(actual, &op.key));
         let removal = matches!(op.action, Action::Delete(_) | Action::Close(_));
         !removal || explicit || !implied.contains(&op.key)
@@ -134,6 +150,79 @@ fn link_of<'a>(objects: &'a Objects, key: &Key) -> Option<&'a LinkSpec> {
         Some(Spec::Link(link)) => Some(link),
         _ => None,
     }
+}
+
+/// The keys among `objects` that the kernel forgets when `key` becomes `to` in place: the constant rules are
+/// rewritten with empty sets, a new hardware address flushes the neighbours of a link (`neigh_changeaddr`,
+/// net/core/neighbour.c), a new master the forwarding entries of a port.
+pub fn shaken(objects: &Objects, key: &Key, to: &Spec) -> BTreeSet<Key> {
+    match (key, objects.get(key), to) {
+        (Key::NftBase, Some(_), _) => vanishing(objects, key),
+        (Key::Link(at), Some(Spec::Link(from)), Spec::Link(to)) => {
+            let mut gone = BTreeSet::new();
+            if from.mac != to.mac {
+                let neighbour = |key: &Key| matches!(key, Key::Neighbour(_));
+                gone.extend(on_link(objects, at).filter(neighbour));
+            }
+            let bridge = from.port.as_ref().map(|port| port.bridge);
+            if bridge != to.port.as_ref().map(|port| port.bridge) {
+                gone.extend(
+                    bridge
+                        .into_iter()
+                        .flat_map(|bridge| fdb_at(objects, bridge, at.name)),
+                );
+            }
+            gone
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Whether the other end of this veth has a name that is wanted for another. It has it from birth, whether
+/// or not it was configured and so is known to be there.
+fn holds_name(key: &Key, have: &Spec, desired: &Desired) -> bool {
+    let (Key::Link(at), Spec::Link(have)) = (key, have) else {
+        return false;
+    };
+    let LinkKind::Veth { peer, .. } = &have.kind else {
+        return false;
+    };
+    match desired.get(&Key::Link(peer.clone())) {
+        Some(Spec::Link(want)) => !matches!(&want.kind, LinkKind::Peer { pair } if pair == at),
+        _ => false,
+    }
+}
+
+/// The objects that the kernel drops or changes when addresses are removed to be made anew: routes with
+/// such an address as source, and all of IPv4 on a link whose last IPv4 address goes
+/// (`fib_inetaddr_event`, `inetdev_destroy`).
+pub(crate) fn leaning(actual: &Objects, replaced: &BTreeSet<Key>) -> BTreeSet<Key> {
+    let mut gone = BTreeSet::new();
+    for key in replaced {
+        let Key::Address(at) = key else { continue };
+        let link = LinkKey {
+            netns: at.netns.clone(),
+            name: at.link,
+        };
+        let left =
+            |key: &Key| matches!(key, Key::Address(a) if a.ip.is_ipv4()) && !replaced.contains(key);
+        let last = at.ip.is_ipv4() && !on_link(actual, &link).any(|key| left(&key));
+        let leans = |(key, spec): &(&Key, &Spec)| match (key, spec) {
+            (Key::Route(to), Spec::Route(route)) => {
+                route.source == Some(at.ip)
+                    || last && route.link == at.link && to.destination.addr().is_ipv4()
+            }
+            _ => false,
+        };
+        gone.extend(
+            routes_in(actual, &at.netns)
+                .filter(leans)
+                .map(|(key, _)| key.clone()),
+        );
+        let behind = |key: &Key| matches!(key, Key::Neighbour(to) if last && to.ip.is_ipv4());
+        gone.extend(on_link(actual, &link).filter(behind));
+    }
+    gone
 }
 
 /// The keys among `objects` that the kernel removes together with `key`, without `key` itself.
@@ -176,12 +265,7 @@ fn with_link(objects: &Objects, at: &LinkKey, gone: &mut BTreeSet<Key>) {
             .map(|(key, _)| key.clone()),
     );
     if let Some(port) = &spec.port {
-        gone.extend(
-            fdb_of(objects, port.bridge).filter_map(|(key, spec)| match spec {
-                Spec::Fdb(entry) if entry.port == at.name => Some(key.clone()),
-                _ => None,
-            }),
-        );
+        gone.extend(fdb_at(objects, port.bridge, at.name));
     }
     match &spec.kind {
         LinkKind::Bridge { .. } => {
@@ -256,4 +340,11 @@ fn fdb_of(objects: &Objects, bridge: IfName) -> impl Iterator<Item = (&Key, &Spe
     objects
         .range(from..)
         .take_while(move |(key, _)| matches!(key, Key::Fdb(entry) if entry.bridge == bridge))
+}
+
+fn fdb_at(objects: &Objects, bridge: IfName, port: IfName) -> impl Iterator<Item = Key> {
+    fdb_of(objects, bridge).filter_map(move |(key, spec)| match spec {
+        Spec::Fdb(entry) if entry.port == port => Some(key.clone()),
+        _ => None,
+    })
 }

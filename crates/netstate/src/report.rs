@@ -1,7 +1,9 @@
 //! What became of a plan: an outcome for each operation, and what that means for our record of the kernel.
 
-use crate::diff::vanishing;
-use crate::object::{Key, Objects};
+use std::collections::BTreeSet;
+
+use crate::diff::{leaning, shaken, vanishing};
+use crate::object::{Key, Objects, Phase, Spec};
 use crate::plan::{Action, Plan};
 
 /// The outcomes of a plan's operations, in the plan's order.
@@ -68,6 +70,7 @@ impl Report {
     /// removed in the kernel's own time.
     pub fn record(&self, plan: &Plan, believed: &mut Objects) -> Vec<Key> {
         let mut leaving = Vec::new();
+        let mut closed = BTreeSet::new();
         for (op, outcome) in plan.ops.iter().zip(&self.outcomes) {
             match (&op.action, outcome) {
                 (
@@ -75,26 +78,62 @@ impl Report {
                     Outcome::Done | Outcome::Deferred,
                 )
                 | (Action::Create(spec), Outcome::Failed { exists: true, .. }) => {
-                    believed.insert(op.key.clone(), spec.clone());
-                }
-                (Action::Delete(_), Outcome::Done | Outcome::Deferred) => {
-                    for key in vanishing(believed, &op.key) {
+                    for key in shaken(believed, &op.key, spec) {
                         believed.remove(&key);
                     }
-                    believed.remove(&op.key);
-                    if *outcome == Outcome::Deferred {
-                        leaving.push(op.key.clone());
-                    }
+                    believed.insert(op.key.clone(), spec.clone());
                 }
-                (Action::Delete(_), Outcome::Failed { exists: false, .. }) => {
-                    believed.remove(&op.key);
+                (Action::Close(_), Outcome::Done | Outcome::Deferred) => {
+                    closed.insert(&op.key);
+                    forget(believed, &op.key);
                 }
-                (Action::Close(_), _)
-                | (_, Outcome::Skipped { .. })
-                | (Action::Create(_), Outcome::Failed { .. })
-                | (Action::Update { .. } | Action::Delete(_), Outcome::Failed { .. }) => {}
+                (Action::Delete(_), Outcome::Done | Outcome::Failed { exists: false, .. }) => {
+                    forget(believed, &op.key);
+                }
+                (Action::Delete(_), Outcome::Deferred) => {
+                    forget(believed, &op.key);
+                    leaving.push(op.key.clone());
+                }
+                // It was closed before: out of sight, and still to go.
+                (Action::Delete(_), Outcome::Failed { exists: true, .. })
+                    if closed.contains(&op.key) =>
+                {
+                    leaving.push(op.key.clone());
+                }
+                (_, Outcome::Skipped { .. } | Outcome::Failed { .. }) => {}
             }
         }
         leaving
+    }
+}
+
+/// Removes `key` and all that the kernel removes with it, and changes what the kernel changes: ports lose
+/// their bridge, IPv6 routes their source.
+fn forget(believed: &mut Objects, key: &Key) {
+    for lost in vanishing(believed, key) {
+        believed.remove(&lost);
+    }
+    for leaning in leaning(believed, &BTreeSet::from([key.clone()])) {
+        match believed.get_mut(&leaning) {
+            Some(Spec::Route(route)) if route.source.is_some_and(|ip| ip.is_ipv6()) => {
+                route.source = None;
+            }
+            _ => drop(believed.remove(&leaning)),
+        }
+    }
+    let bridge = match (key, believed.remove(key)) {
+        (Key::Link(at), Some(Spec::Link(link))) if link.phase() == Phase::Master => at,
+        _ => return,
+    };
+    for (other, spec) in believed.iter_mut() {
+        if let (Key::Link(at), Spec::Link(link)) = (other, spec)
+            && at.netns == bridge.netns
+            && link
+                .port
+                .as_ref()
+                .is_some_and(|port| port.bridge == bridge.name)
+        {
+            link.port = None;
+        }
     }
 }

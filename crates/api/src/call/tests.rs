@@ -5,24 +5,85 @@ use crate::error::ErrorCode;
 use crate::limits;
 use crate::types::{Command, EndpointSettings, NetnsChoice, NetworkAttachment, ProcessRef};
 
-/// One call of each operation, with as much set as it takes.
-fn samples() -> Vec<Request> {
-    let reference = || "na me/ü?#%2f..".to_owned();
-    let settings = EndpointSettings {
+fn reference() -> String {
+    "na me/ü?#%2f..".to_owned()
+}
+
+fn labels() -> Vec<String> {
+    vec!["a=b&c".to_owned(), "d".to_owned()]
+}
+
+fn connect() -> NetworkConnect {
+    let attachment = EndpointSettings {
         ipv4_address: Some("10.0.0.5".to_owned()),
         gateway_priority: Some(-1),
         aliases: vec!["db".to_owned()],
         ..EndpointSettings::default()
     };
-    let connect = NetworkConnect {
+    NetworkConnect {
         sandbox: "s".to_owned(),
-        attachment: settings,
-    };
-    let disconnect = NetworkDisconnect {
-        sandbox: "s".to_owned(),
-        force: true,
-    };
-    let labels = || vec!["a=b&c".to_owned(), "d".to_owned()];
+        attachment,
+    }
+}
+
+fn network_samples() -> Vec<Request> {
+    let reference = reference();
+    vec![
+        Request::NetworkCreate(NetworkCreate {
+            mtu: Some(1400),
+            ..NetworkCreate::new("web")
+        }),
+        Request::NetworkList(NetworkFilter {
+            name: Some("w b".to_owned()),
+            driver: Some(String::new()),
+            labels: labels(),
+        }),
+        Request::NetworkPrune,
+        Request::NetworkInspect {
+            reference: reference.clone(),
+        },
+        Request::NetworkDelete {
+            reference: reference.clone(),
+        },
+        Request::NetworkConnect {
+            reference: reference.clone(),
+            connect: connect(),
+        },
+        Request::NetworkDisconnect {
+            reference,
+            disconnect: NetworkDisconnect {
+                sandbox: "s".to_owned(),
+                force: true,
+            },
+        },
+    ]
+}
+
+fn endpoint_samples() -> Vec<Request> {
+    let reference = reference();
+    let sandbox = "s".to_owned();
+    vec![
+        Request::EndpointCreate(connect().attachment.on_network("web", None)),
+        Request::EndpointList(EndpointFilter {
+            network: None,
+            sandbox: Some(sandbox.clone()),
+        }),
+        Request::EndpointInspect {
+            reference: reference.clone(),
+        },
+        Request::EndpointDelete {
+            reference: reference.clone(),
+        },
+        Request::EndpointJoin {
+            reference: reference.clone(),
+            join: EndpointJoin { sandbox },
+        },
+        Request::EndpointLeave { reference },
+    ]
+}
+
+fn sandbox_samples() -> Vec<Request> {
+    let reference = reference();
     let sandbox = SandboxCreate {
         netns: NetnsChoice::Pid { pid: 7 },
         networks: vec![NetworkAttachment {
@@ -36,76 +97,32 @@ fn samples() -> Vec<Request> {
         ..SandboxCreate::default()
     };
     vec![
-        Request::Version,
-        Request::Info,
-        Request::NetworkCreate(NetworkCreate {
-            mtu: Some(1400),
-            ..NetworkCreate::new("web")
-        }),
-        Request::NetworkList(NetworkFilter {
-            name: Some("w b".to_owned()),
-            driver: Some(String::new()),
-            labels: labels(),
-        }),
-        Request::NetworkPrune,
-        Request::NetworkInspect {
-            reference: reference(),
-        },
-        Request::NetworkDelete {
-            reference: reference(),
-        },
-        Request::NetworkConnect {
-            reference: reference(),
-            connect: connect.clone(),
-        },
-        Request::NetworkDisconnect {
-            reference: reference(),
-            disconnect,
-        },
-        Request::EndpointCreate(connect.attachment.clone().on_network("web", None)),
-        Request::EndpointList(EndpointFilter {
-            network: None,
-            sandbox: Some("s".to_owned()),
-        }),
-        Request::EndpointInspect {
-            reference: reference(),
-        },
-        Request::EndpointDelete {
-            reference: reference(),
-        },
-        Request::EndpointJoin {
-            reference: reference(),
-            join: EndpointJoin {
-                sandbox: "s".to_owned(),
-            },
-        },
-        Request::EndpointLeave {
-            reference: reference(),
-        },
         Request::SandboxCreate(sandbox),
         Request::SandboxList(SandboxFilter {
             name: None,
             labels: labels(),
         }),
         Request::SandboxInspect {
-            reference: reference(),
+            reference: reference.clone(),
         },
         Request::SandboxDelete {
-            reference: reference(),
+            reference: reference.clone(),
             keep_endpoints: true,
         },
         Request::SandboxStop {
-            reference: reference(),
+            reference: reference.clone(),
         },
-        Request::SandboxStart {
-            reference: reference(),
-        },
-        Request::Plan(PlanRequest {
-            command: Command::NetworkConnect {
-                reference: reference(),
-                connect,
-            },
-        }),
+        Request::SandboxStart { reference },
+    ]
+}
+
+fn other_samples() -> Vec<Request> {
+    let command = Command::NetworkConnect {
+        reference: reference(),
+        connect: connect(),
+    };
+    vec![
+        Request::Plan(PlanRequest { command }),
         Request::Explain {
             reference: reference(),
         },
@@ -114,6 +131,16 @@ fn samples() -> Vec<Request> {
         Request::Doctor,
         Request::Prune,
     ]
+}
+
+/// One call of each operation, with as much set as it takes.
+fn samples() -> Vec<Request> {
+    let mut samples = vec![Request::Version, Request::Info];
+    samples.extend(network_samples());
+    samples.extend(endpoint_samples());
+    samples.extend(sandbox_samples());
+    samples.extend(other_samples());
+    samples
 }
 
 /// Splits a target as a server does: the reference in the path decoded, and the query as it is.

@@ -76,10 +76,7 @@ fn every_operation_and_every_field_is_described() {
             continue;
         };
         for (field, property) in properties {
-            assert!(
-                is_described(property),
-                "{name}.{field} is not described"
-            );
+            assert!(is_described(property), "{name}.{field} is not described");
         }
     }
 }

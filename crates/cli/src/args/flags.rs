@@ -37,6 +37,17 @@ pub(crate) struct NetworkFlags {
     pub(crate) aliases: Vec<String>,
 }
 
+impl NetworkFlags {
+    /// Whether nothing was said.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+            && self.ip.is_none()
+            && self.ip6.is_none()
+            && self.mac_address.is_none()
+            && self.aliases.is_empty()
+    }
+}
+
 /// How something new resolves names.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct NameFlags {

@@ -59,6 +59,8 @@ pub(super) struct Attachment<'a> {
     pending: Vec<u8>,
     reads_input: bool,
     closed: [bool; 2],
+    /// Held, not used: the terminal is as before when this goes.
+    _raw: Option<RawTerminal>,
 }
 
 impl StateDir {
@@ -77,6 +79,13 @@ impl<'a> Attachment<'a> {
     /// Connects and says hello; from here on no output is missed.
     pub(super) fn open(states: &'a StateDir, spec: &'a ProcessSpec) -> Result<Self, AttachError> {
         let signals = SignalStream::open().map_err(AttachError::Terminal)?;
+        let takes_keys = spec.tty && spec.stdin_open;
+        let raw = if takes_keys {
+            RawTerminal::enter()
+        } else {
+            Ok(None)
+        };
+        let raw = raw.map_err(AttachError::Terminal)?;
         let reads_input = spec.stdin_open;
         let interest = if reads_input {
             Interest::Input
@@ -106,18 +115,12 @@ impl<'a> Attachment<'a> {
             pending: Vec::new(),
             reads_input,
             closed: [false; 2],
+            _raw: raw,
         })
     }
 
     /// Copies until the process has ended, and returns its exit code.
     pub(super) fn follow(mut self) -> Result<i32, AttachError> {
-        let takes_keys = self.spec.tty && self.spec.stdin_open;
-        let raw = if takes_keys {
-            RawTerminal::enter()
-        } else {
-            Ok(None)
-        };
-        let _raw = raw.map_err(AttachError::Terminal)?;
         loop {
             let [signal, input, socket] = self.wait().map_err(AttachError::Stream)?;
             if signal {

@@ -92,14 +92,14 @@ impl StateDir {
             return self.exec_detached(id, &file.path);
         }
         let signals = SignalStream::open().map_err(ExecError::Terminal)?;
-        let beside = self.enter(id, process.pid, spec, &file.path)?;
-        drop(file);
         let keys = if spec.tty && spec.stdin_open {
             RawTerminal::enter()
         } else {
             Ok(None)
         };
         let _raw = keys.map_err(ExecError::Terminal)?;
+        let beside = self.enter(id, process.pid, spec, &file.path)?;
+        drop(file);
         beside
             .follow(signals, spec.stdin_open)
             .map_err(ExecError::Follow)

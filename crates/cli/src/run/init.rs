@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid};
 
 use super::mounts::{self, MountError};
@@ -283,8 +283,10 @@ fn own_streams(user: &User) {
     }
 }
 
-/// Gives every ignored signal its default action, as a program expects that was not started by `nohup` or `&`.
+/// Unblocks every signal and gives each ignored one its default action, as a program expects that was not started by
+/// `nohup` or `&`.
 fn reset_signals() -> io::Result<()> {
+    SigSet::empty().thread_set_mask()?;
     let status = fs::read_to_string("/proc/self/status")?;
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored

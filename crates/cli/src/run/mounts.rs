@@ -1,18 +1,19 @@
 //! The file systems a process sees, made in its own mount namespace.
 //!
-//! Order matters: what comes from the host is opened first, then the root is changed, then everything is mounted by paths
-//! of the new root, and last the host's tree is let go. No path of the new root is ever resolved from the host, so no
-//! symbolic link in it leads there.
+//! Order matters: what comes from the host is first cloned into mounts that hang nowhere, then the root is changed and the
+//! host's tree let go, and only then anything is mounted by paths of the new root. So no symbolic link in the new root, and
+//! no `..`, ever leads to the host.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::mountinfo;
 use super::spec::{ProcessSpec, sysctl_path};
@@ -69,8 +70,8 @@ pub(super) enum MountError {
     },
     #[error(transparent)]
     Spec(#[from] super::spec::SpecError),
-    #[error("cannot let the host's file systems go")]
-    LetGo(#[source] Errno),
+    #[error("cannot bind at {path}", path = path.display())]
+    Attach { path: PathBuf, source: io::Error },
 }
 
 /// Something of the host that the process will see at `target`.
@@ -105,25 +106,16 @@ pub(super) fn make_world(spec: &ProcessSpec) -> Result<(), MountError> {
         );
         sources.push(open_source(&bind.host, bind.container.clone(), flags)?);
     }
-    let host = spec
-        .rootfs
-        .as_deref()
-        .map(|path| enter_root(path, spec.privileged))
-        .transpose()?;
+    if let Some(path) = &spec.rootfs {
+        enter_root(path, spec.privileged)?;
+    }
     mount_kernel_files(own_root, spec.privileged)?;
-    let mut restricted = Vec::new();
-    for source in &sources {
-        let target = bind_source(source, own_root)?;
-        if !source.flags.is_empty() {
-            restricted.push((target, source.flags));
+    for source in sources {
+        let flags = source.flags;
+        let target = attach_source(source, own_root)?;
+        if !flags.is_empty() {
+            restrict(&target, flags)?;
         }
-    }
-    drop(sources);
-    if let Some(host) = host {
-        leave_host(&host)?;
-    }
-    for (target, flags) in restricted {
-        restrict(&target, flags)?;
     }
     set_sysctls(spec)?;
     if !spec.privileged {
@@ -157,7 +149,10 @@ fn etc_sources(spec: &ProcessSpec) -> Result<Vec<Source>, MountError> {
 
 fn open_source(path: &Path, target: PathBuf, flags: MsFlags) -> Result<Source, MountError> {
     let open = || -> io::Result<Source> {
-        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE;
+        let fd = open_tree(CWD, path, clone)?;
         let is_dir = fs::metadata(path)?.is_dir();
         Ok(Source {
             fd,
@@ -172,8 +167,8 @@ fn open_source(path: &Path, target: PathBuf, flags: MsFlags) -> Result<Source, M
     })
 }
 
-/// Makes `path` the root; the host's tree stays reachable through the returned directory only.
-fn enter_root(path: &Path, privileged: bool) -> Result<File, MountError> {
+/// Makes `path` the root and lets the host's tree go.
+fn enter_root(path: &Path, privileged: bool) -> Result<(), MountError> {
     let failed = |source| MountError::Root {
         path: path.to_owned(),
         source,
@@ -197,16 +192,12 @@ fn enter_root(path: &Path, privileged: bool) -> Result<File, MountError> {
     }
     let root = open(&canonical)?;
     nix::unistd::fchdir(&root).map_err(failed)?;
-    // The old root lands on top of the new one, which spares a directory for it.
+    // The old root lands on top of the new one, which spares a directory for it. Nothing may be looked up before it is gone:
+    // a step up to the root would end in it.
     nix::unistd::pivot_root(".", ".").map_err(failed)?;
-    nix::unistd::chdir("/").map_err(failed)?;
-    Ok(host)
-}
-
-fn leave_host(host: &File) -> Result<(), MountError> {
-    nix::unistd::fchdir(host).map_err(MountError::LetGo)?;
-    umount2(".", MntFlags::MNT_DETACH).map_err(MountError::LetGo)?;
-    nix::unistd::chdir("/").map_err(MountError::LetGo)
+    nix::unistd::fchdir(&host).map_err(failed)?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(failed)?;
+    nix::unistd::chdir("/").map_err(failed)
 }
 
 fn mount_kernel_files(own_root: bool, privileged: bool) -> Result<(), MountError> {
@@ -281,8 +272,8 @@ fn make_device_links() -> Result<(), MountError> {
     })
 }
 
-/// Binds a source at its target, and returns where that really is once links are followed.
-fn bind_source(source: &Source, own_root: bool) -> Result<PathBuf, MountError> {
+/// Attaches a source at its target, and returns where that really is once links are followed.
+fn attach_source(source: Source, own_root: bool) -> Result<PathBuf, MountError> {
     let target = &source.target;
     if own_root {
         if source.is_dir {
@@ -295,19 +286,22 @@ fn bind_source(source: &Source, own_root: bool) -> Result<PathBuf, MountError> {
             path: target.clone(),
         });
     }
-    let target = target.canonicalize().map_err(|source| MountError::Open {
+    let real = target.canonicalize().map_err(|source| MountError::Open {
         path: target.clone(),
         source,
     })?;
-    let from = PathBuf::from(format!("/proc/self/fd/{}", source.fd.as_raw_fd()));
-    mount_at(
-        &target,
-        Some(&from),
-        None,
-        MsFlags::MS_BIND | MsFlags::MS_REC,
-        None,
-    )?;
-    Ok(target)
+    move_mount(
+        &source.fd,
+        "",
+        CWD,
+        &real,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .map_err(|errno| MountError::Attach {
+        path: real.clone(),
+        source: errno.into(),
+    })?;
+    Ok(real)
 }
 
 fn set_sysctls(spec: &ProcessSpec) -> Result<(), MountError> {

@@ -25,12 +25,16 @@ pub(super) enum ReapError {
 pub(super) fn run(program: Program, started: impl FnOnce()) -> Result<Infallible, ReapError> {
     // The init runs a binary of the host: its program must not reach that through /proc/1/exe.
     nix::sys::prctl::set_dumpable(false).map_err(ReapError::Hide)?;
+    // Before signals are blocked, which a child would inherit. None is lost: nobody knows of the process yet.
+    let child = program.spawn()?;
+    let main = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let everything = SigSet::all();
     everything.thread_block().map_err(ReapError::Signals)?;
     let signals = SignalFd::new(&everything).map_err(ReapError::Signals)?;
-    let child = program.spawn()?;
-    let main = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     started();
+    if let Some(code) = reap(main) {
+        std::process::exit(code);
+    }
     loop {
         let info = match signals.read_signal() {
             Ok(Some(info)) => info,

@@ -190,8 +190,14 @@ fn exec_has_a_terminal_of_its_own() {
         ..ExecSpec::default()
     };
     let (mut keys, mut child) = in_terminal(&world, &["exec", "a", &json(&spec)]);
+    let mut shown = String::new();
+    while !shown.contains("40 100") {
+        let mut chunk = [0; 4096];
+        let count = keys.read(&mut chunk).unwrap();
+        shown += &text(&chunk[..count]);
+    }
     keys.write_all(b"hello\r").unwrap();
-    let shown = read_terminal(keys);
+    shown += &read_terminal(keys);
     assert_eq!(child.wait().unwrap().code(), Some(0), "{shown}");
     assert!(shown.contains("/dev/pts/0\r\n40 100\r\n"), "{shown}");
     assert!(shown.ends_with("got hello\r\n"), "{shown}");

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
-use tombolo_cli::run::{Bind, ProcessSpec, StartError};
+use tombolo_cli::run::{Bind, ExecSpec, ProcessSpec, StartError};
 
 use crate::world::{World, busybox_root, json, text};
 
@@ -59,8 +59,7 @@ fn nothing_of_the_callers_environment_and_files_leaks() {
     let leak = fs::File::open("/etc/passwd").unwrap();
     rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
     assert!(leak.as_raw_fd() > 2);
-    let script =
-        "env; for fd in /proc/1/fd/*; do echo ${fd##*/}; done; grep SigIgn /proc/self/status";
+    let script = "env; ls /proc/1/fd; grep Sig /proc/self/status";
     let spec = ProcessSpec {
         env: vec!["OWN=1".into()],
         ..world.shell("a", script)
@@ -92,7 +91,15 @@ fn nothing_of_the_callers_environment_and_files_leaks() {
         .filter(|line| line.parse::<u32>().is_ok())
         .collect();
     assert_eq!(fds, ["0", "1", "2"]);
-    assert!(seen.contains("SigIgn:\t0000000000000000"), "{seen}");
+    let masks = ["SigIgn:\t", "SigBlk:\t"].map(|name| {
+        let mask = seen
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        u64::from_str_radix(mask, 16).unwrap()
+    });
+    // Signals 32 and 33 belong to the C library.
+    assert_eq!(masks.map(|mask| mask & 0x7fff_ffff), [0, 0], "{seen}");
 }
 
 #[test]
@@ -148,13 +155,18 @@ fn a_root_directory_has_its_own_devices_and_no_way_to_the_host() {
         "ann:x:1000:1001::/home/ann:/bin/sh\n",
     )
     .unwrap();
-    std::os::unix::fs::symlink("../run/x/resolv.conf", root.join("etc/resolv.conf")).unwrap();
+    // More steps up than there are directories: they end at the new root, not at the host's.
+    std::os::unix::fs::symlink(
+        "../../run/tombolo-test/resolv.conf",
+        root.join("etc/resolv.conf"),
+    )
+    .unwrap();
     fs::write(
         world.temp.path().join("resolv.conf"),
         "nameserver 127.0.0.11\n",
     )
     .unwrap();
-    let script = "id; pwd; ls /; cat /etc/resolv.conf; echo x > /dev/null && ls -m /dev; \
+    let script = "id; pwd; ls /; cat /etc/resolv.conf; echo x > /dev/null && echo /dev/*; \
         ls /sys/class/net; cat < /dev/urandom 2>&1 | (read -r x; echo random)";
     let spec = ProcessSpec {
         rootfs: Some(root.clone()),
@@ -166,9 +178,12 @@ fn a_root_directory_has_its_own_devices_and_no_way_to_the_host() {
     let (code, log) = world.finish(&spec);
     assert!(log.starts_with("uid=1000(ann) gid=1001"), "{log}");
     let expected = "/work/here\nbin\ndev\netc\nproc\nrun\nsys\nwork\nnameserver 127.0.0.11\n\
-        fd, full, mqueue, null, ptmx, pts, random, shm, stderr, stdin, stdout, tty, urandom, zero\n\
+        /dev/fd /dev/full /dev/mqueue /dev/null /dev/ptmx /dev/pts /dev/random /dev/shm \
+        /dev/stderr /dev/stdin /dev/stdout /dev/tty /dev/urandom /dev/zero\n\
         lo\nrandom\n";
     assert!(log.ends_with(expected), "{log}");
+    assert!(root.join("run/tombolo-test/resolv.conf").exists());
+    assert!(!std::path::Path::new("/run/tombolo-test").exists());
     assert_eq!(code, Some(0));
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), mounts);
 }
@@ -177,18 +192,15 @@ fn a_root_directory_has_its_own_devices_and_no_way_to_the_host() {
 fn device_nodes_made_in_a_root_directory_do_not_work() {
     let world = World::new();
     let root = busybox_root(world.temp.path());
-    let script = "mknod /made c 1 3 && echo x > /made || echo refused; \
-        mknod /dev/made c 1 3 && echo x > /dev/made || echo refused";
+    let script = "for node in /made /dev/made; do mknod $node c 1 3 && [ -c $node ] && echo there; \
+        echo x > $node || echo refused; done";
     let spec = ProcessSpec {
         rootfs: Some(root),
         ..world.shell("a", script)
     };
     let (_, log) = world.finish(&spec);
-    assert_eq!(
-        log.lines().filter(|line| *line == "refused").count(),
-        2,
-        "{log}"
-    );
+    let count = |word: &str| log.lines().filter(|line| *line == word).count();
+    assert_eq!((count("there"), count("refused")), (2, 2), "{log}");
 }
 
 #[test]
@@ -230,5 +242,54 @@ fn two_processes_meet_in_a_bound_directory() {
     assert!(
         error.contains("/meet does not exist on the host's root"),
         "{error}"
+    );
+}
+
+#[test]
+fn exec_sees_the_root_directory_and_its_users() {
+    let world = World::new();
+    let root = busybox_root(world.temp.path());
+    fs::create_dir(root.join("etc")).unwrap();
+    fs::write(
+        root.join("etc/passwd"),
+        "ann:x:1000:1001::/home/ann:/bin/sh\n",
+    )
+    .unwrap();
+    let spec = ProcessSpec {
+        rootfs: Some(root),
+        tty: true,
+        init: true,
+        ..world.shell("a", "[ -c /dev/console ] && echo up; sleep 100")
+    };
+    world.start(&spec);
+    world.await_log("a", "up");
+    let argv = ["sh", "-c", "id -u; echo $HOME; ls /; echo x > /dev/stderr"].map(String::from);
+    let spec = ExecSpec {
+        argv: argv.to_vec(),
+        user: Some("ann".into()),
+        ..ExecSpec::default()
+    };
+    let output = world.exec_spec("a", &spec);
+    let expected = "1000\n/home/ann\nbin\ndev\netc\nproc\nsys\n";
+    assert_eq!(
+        (text(&output.stdout), text(&output.stderr)),
+        (expected.into(), "x\n".into())
+    );
+}
+
+#[test]
+fn a_privileged_process_may_do_everything() {
+    let world = World::new();
+    let path = "/proc/sys/net/ipv4/ip_default_ttl";
+    let script = format!(
+        "echo 77 > {path} && cat {path}; grep NoNew /proc/self/status; ip addr add 192.0.2.1/32 dev lo && echo added"
+    );
+    let spec = ProcessSpec {
+        privileged: true,
+        ..world.shell("a", &script)
+    };
+    assert_eq!(
+        world.finish(&spec),
+        (Some(0), "77\nNoNewPrivs:\t0\nadded\n".into())
     );
 }

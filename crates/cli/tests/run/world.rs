@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use tombolo_cli::run::{ExecSpec, LogQuery, ProcessSpec, StateDir, Status};
 
 /// A state directory and a network namespace, both gone with this value.
-pub struct World {
-    pub temp: tempfile::TempDir,
-    pub states: StateDir,
+pub(crate) struct World {
+    pub(crate) temp: tempfile::TempDir,
+    pub(crate) states: StateDir,
     holder: Child,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let states = StateDir::new(temp.path().join("state")).with_program(runtime());
         // The namespace lives in a process, so that nothing is mounted for it.
@@ -42,12 +42,12 @@ impl World {
         }
     }
 
-    pub fn netns(&self) -> PathBuf {
+    pub(crate) fn netns(&self) -> PathBuf {
         format!("/proc/{}/ns/net", self.holder.id()).into()
     }
 
     /// A spec that runs a shell script in the world's network namespace.
-    pub fn shell(&self, id: &str, script: &str) -> ProcessSpec {
+    pub(crate) fn shell(&self, id: &str, script: &str) -> ProcessSpec {
         let argv = ["sh", "-c", script].map(String::from).to_vec();
         ProcessSpec {
             netns: Some(self.netns()),
@@ -55,13 +55,13 @@ impl World {
         }
     }
 
-    pub fn start(&self, spec: &ProcessSpec) {
+    pub(crate) fn start(&self, spec: &ProcessSpec) {
         self.states.create(spec).unwrap();
         self.states.start(&spec.id).unwrap();
     }
 
     /// Runs a spec to its end; its exit code and output.
-    pub fn finish(&self, spec: &ProcessSpec) -> (Option<i32>, String) {
+    pub(crate) fn finish(&self, spec: &ProcessSpec) -> (Option<i32>, String) {
         self.start(spec);
         let code = self
             .states
@@ -70,7 +70,7 @@ impl World {
         (code.expect("it ends in time"), self.log(&spec.id))
     }
 
-    pub fn log(&self, id: &str) -> String {
+    pub(crate) fn log(&self, id: &str) -> String {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         self.states
             .logs(id, LogQuery::default(), &mut out, &mut err)
@@ -80,32 +80,32 @@ impl World {
     }
 
     /// Waits until the log holds a text.
-    pub fn await_log(&self, id: &str, text: &str) {
+    pub(crate) fn await_log(&self, id: &str, text: &str) {
         await_true(
             || self.log(id).contains(text),
             || format!("{text:?} in {:?}", self.log(id)),
         );
     }
 
-    pub fn status(&self, id: &str) -> Status {
+    pub(crate) fn status(&self, id: &str) -> Status {
         self.states.entry(id).unwrap().state.status
     }
 
     /// The runtime as a program, with words after the state directory.
-    pub fn runtime(&self, words: &[&str]) -> Command {
+    pub(crate) fn runtime(&self, words: &[&str]) -> Command {
         let mut command = Command::new(runtime());
         command.arg(self.states.root()).args(words);
         command
     }
 
-    pub fn foreground(&self, spec: &ProcessSpec) -> Output {
+    pub(crate) fn foreground(&self, spec: &ProcessSpec) -> Output {
         self.runtime(&["run", &json(spec)])
             .stdin(Stdio::null())
             .output()
             .unwrap()
     }
 
-    pub fn exec(&self, id: &str, script: &str) -> Output {
+    pub(crate) fn exec(&self, id: &str, script: &str) -> Output {
         let argv = ["sh", "-c", script].map(String::from).to_vec();
         self.exec_spec(
             id,
@@ -116,7 +116,7 @@ impl World {
         )
     }
 
-    pub fn exec_spec(&self, id: &str, spec: &ExecSpec) -> Output {
+    pub(crate) fn exec_spec(&self, id: &str, spec: &ExecSpec) -> Output {
         self.runtime(&["exec", id, &json(spec)])
             .stdin(Stdio::null())
             .output()
@@ -134,15 +134,15 @@ impl Drop for World {
     }
 }
 
-pub fn json<T: serde::Serialize>(value: &T) -> String {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap()
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn await_true(mut holds: impl FnMut() -> bool, what: impl Fn() -> String) {
+pub(crate) fn await_true(mut holds: impl FnMut() -> bool, what: impl Fn() -> String) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "never came: {}", what());
@@ -151,7 +151,7 @@ pub fn await_true(mut holds: impl FnMut() -> bool, what: impl Fn() -> String) {
 }
 
 /// The example that stands in for the program.
-pub fn runtime() -> PathBuf {
+pub(crate) fn runtime() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test
         .parent()
@@ -163,7 +163,7 @@ pub fn runtime() -> PathBuf {
 }
 
 /// A root directory with a static busybox and nothing else.
-pub fn busybox_root(at: &Path) -> PathBuf {
+pub(crate) fn busybox_root(at: &Path) -> PathBuf {
     let root = at.join("root");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy("/usr/bin/busybox", root.join("bin/busybox")).unwrap();

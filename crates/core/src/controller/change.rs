@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::event::Write;
+use crate::event::{JobId, Write};
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::model::{Endpoint, Network, Sandbox};
 use crate::subject::Subject;
@@ -50,11 +50,15 @@ impl Change {
         self.writes.insert(write.key, write.value);
     }
 
-    /// What to store; several changes of one record became one write.
-    pub(crate) fn take_writes(&mut self) -> Vec<Write> {
+    /// What to store; several changes of one record became one write. `job` is the one that must wait for it.
+    pub(crate) fn take_writes(&mut self, job: Option<JobId>) -> Vec<Write> {
         std::mem::take(&mut self.writes)
             .into_iter()
-            .map(|(key, value)| Write { key, value })
+            .map(|(key, value)| Write {
+                key,
+                value,
+                intent_of: job,
+            })
             .collect()
     }
 }

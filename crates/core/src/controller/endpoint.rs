@@ -26,8 +26,17 @@ use crate::subject::Subject;
 
 /// Whether `key` is the host's end of the endpoint's veth.
 pub(super) fn is_port_of(key: &Key, endpoint: &Endpoint) -> bool {
-    let Key::Link(LinkKey { netns: Netns::Host, name }) = key else { return false };
-    (0..=endpoint.epoch).rev().take(2).any(|epoch| names::host_end(endpoint.id, epoch) == Ok(*name))
+    let Key::Link(LinkKey {
+        netns: Netns::Host,
+        name,
+    }) = key
+    else {
+        return false;
+    };
+    (0..=endpoint.epoch)
+        .rev()
+        .take(2)
+        .any(|epoch| names::host_end(endpoint.id, epoch) == Ok(*name))
 }
 
 impl Controller {
@@ -39,11 +48,16 @@ impl Controller {
         spec: EndpointSpec,
     ) -> Result<Draft, Halt> {
         let network = self.usable_network(network)?;
-        let sandbox = sandbox.map(|sandbox| self.usable_sandbox(sandbox)).transpose()?;
+        let sandbox = sandbox
+            .map(|sandbox| self.usable_sandbox(sandbox))
+            .transpose()?;
         let id = EndpointId(Seed::new(seed).draw());
         let mut change = Change::default();
         match self.add_endpoint(now_ms, (id, network, sandbox), spec, &mut change) {
-            Ok(()) => Ok(Draft { change, done: Done::EndpointReady(id) }),
+            Ok(()) => Ok(Draft {
+                change,
+                done: Done::EndpointReady(id),
+            }),
             Err(halt) => {
                 self.forget(change);
                 Err(halt)
@@ -60,7 +74,11 @@ impl Controller {
         spec: EndpointSpec,
         change: &mut Change,
     ) -> Result<(), Halt> {
-        let network = self.state.network(network).cloned().ok_or_else(|| vanished(network))?;
+        let network = self
+            .state
+            .network(network)
+            .cloned()
+            .ok_or_else(|| vanished(network))?;
         let name = self.endpoint_name(id, &network, sandbox, &spec)?;
         let addresses = self.addresses(now_ms, id, &network, &spec, change)?;
         let mac = match spec.mac {
@@ -88,7 +106,11 @@ impl Controller {
         }
     }
 
-    pub(super) fn join(&mut self, endpoint: &Reference, sandbox: &Reference) -> Result<Draft, Halt> {
+    pub(super) fn join(
+        &mut self,
+        endpoint: &Reference,
+        sandbox: &Reference,
+    ) -> Result<Draft, Halt> {
         let endpoint = self.usable_endpoint(endpoint)?;
         let sandbox = self.usable_sandbox(sandbox)?;
         if let Some(other) = endpoint.sandbox.and_then(|id| self.state.sandbox(id)) {
@@ -99,7 +121,10 @@ impl Controller {
         }
         let mut change = Change::default();
         match self.attach(endpoint.id, sandbox, &mut change) {
-            Ok(()) => Ok(Draft { change, done: Done::EndpointReady(endpoint.id) }),
+            Ok(()) => Ok(Draft {
+                change,
+                done: Done::EndpointReady(endpoint.id),
+            }),
             Err(halt) => {
                 self.forget(change);
                 Err(halt)
@@ -110,7 +135,12 @@ impl Controller {
     pub(super) fn leave(&mut self, reference: &Reference) -> Result<Draft, Halt> {
         let mut endpoint = self.usable_endpoint(reference)?;
         let Some(sandbox) = endpoint.sandbox.take() else {
-            return Err(Reject::new(Code::NotJoined, &endpoint.name, "the endpoint is in no sandbox").into());
+            return Err(Reject::new(
+                Code::NotJoined,
+                &endpoint.name,
+                "the endpoint is in no sandbox",
+            )
+            .into());
         };
         self.must_be_free(Subject::Sandbox(sandbox))?;
         let mut change = Change::default();
@@ -118,7 +148,10 @@ impl Controller {
         let id = endpoint.id;
         self.state.set_endpoint(id, Some(endpoint), &mut change);
         change.touch(Subject::Sandbox(sandbox));
-        Ok(Draft { change, done: Done::EndpointLeft(id) })
+        Ok(Draft {
+            change,
+            done: Done::EndpointLeft(id),
+        })
     }
 
     pub(super) fn delete_endpoint(&mut self, reference: &Reference) -> Result<Draft, Halt> {
@@ -126,11 +159,19 @@ impl Controller {
         self.remove_endpoint(endpoint)
     }
 
-    pub(super) fn disconnect(&mut self, network: &Reference, sandbox: &Reference) -> Result<Draft, Halt> {
+    pub(super) fn disconnect(
+        &mut self,
+        network: &Reference,
+        sandbox: &Reference,
+    ) -> Result<Draft, Halt> {
         let network = self.state.find_network(network)?;
         let sandbox = self.state.find_sandbox(sandbox)?;
         let endpoints = self.state.endpoints_of_sandbox(sandbox.id);
-        let Some(endpoint) = endpoints.into_iter().find(|e| e.network == network.id).cloned() else {
+        let Some(endpoint) = endpoints
+            .into_iter()
+            .find(|e| e.network == network.id)
+            .cloned()
+        else {
             let message = format!("it is not connected to network {}", network.spec.name);
             return Err(Reject::new(Code::NotJoined, &sandbox.name, message).into());
         };
@@ -148,7 +189,10 @@ impl Controller {
         endpoint.attachment = None;
         endpoint.deleting = true;
         self.state.set_endpoint(id, Some(endpoint), &mut change);
-        Ok(Draft { change, done: Done::EndpointGone(id) })
+        Ok(Draft {
+            change,
+            done: Done::EndpointGone(id),
+        })
     }
 
     /// Gives an endpoint its interface in a sandbox; in a stopped one only its membership.
@@ -158,24 +202,45 @@ impl Controller {
         sandbox: SandboxId,
         change: &mut Change,
     ) -> Result<(), Halt> {
-        let sandbox = self.state.sandbox(sandbox).cloned().ok_or_else(|| vanished(sandbox))?;
-        let mut endpoint = self.state.endpoint(id).cloned().ok_or_else(|| vanished(id))?;
+        let sandbox = self
+            .state
+            .sandbox(sandbox)
+            .cloned()
+            .ok_or_else(|| vanished(sandbox))?;
+        let mut endpoint = self
+            .state
+            .endpoint(id)
+            .cloned()
+            .ok_or_else(|| vanished(id))?;
         let network = self.state.network(endpoint.network).cloned();
         let network = network.ok_or_else(|| vanished(endpoint.network))?;
-        let others: Vec<Endpoint> =
-            self.state.endpoints_of_sandbox(sandbox.id).into_iter().filter(|e| e.id != id).cloned().collect();
+        let others: Vec<Endpoint> = self
+            .state
+            .endpoints_of_sandbox(sandbox.id)
+            .into_iter()
+            .filter(|e| e.id != id)
+            .cloned()
+            .collect();
         self.check_join(&sandbox, &network, &endpoint, &others)?;
         if endpoint.sandbox.is_none() {
             endpoint.order = others.iter().map(|e| e.order + 1).max().unwrap_or(0);
         }
         endpoint.sandbox = Some(sandbox.id);
-        let runs = matches!(sandbox.state, SandboxState::Running | SandboxState::Creating);
+        let runs = matches!(
+            sandbox.state,
+            SandboxState::Running | SandboxState::Creating
+        );
         if runs && network.spec.driver == Driver::Bridge {
             let interface = self.interface_name(&sandbox, &network, &endpoint, &others)?;
             let leaf = self.leaf_with_room(&network, change)?;
             endpoint.epoch += 1;
             let epoch = endpoint.epoch;
-            endpoint.attachment = Some(Attachment { interface, leaf, epoch, fresh: true });
+            endpoint.attachment = Some(Attachment {
+                interface,
+                leaf,
+                epoch,
+                fresh: true,
+            });
             change.touch(Subject::Sandbox(sandbox.id));
         }
         self.state.set_endpoint(id, Some(endpoint), change);
@@ -183,9 +248,13 @@ impl Controller {
     }
 
     pub(super) fn endpoint_objects(&self, id: EndpointId) -> Result<Objects, Reject> {
-        let Some(endpoint) = self.state.endpoint(id) else { return Ok(Objects::new()) };
+        let Some(endpoint) = self.state.endpoint(id) else {
+            return Ok(Objects::new());
+        };
         let network = self.state.network(endpoint.network);
-        let sandbox = endpoint.sandbox.and_then(|sandbox| self.state.sandbox(sandbox));
+        let sandbox = endpoint
+            .sandbox
+            .and_then(|sandbox| self.state.sandbox(sandbox));
         match (network, sandbox) {
             (Some(network), Some(sandbox)) => {
                 let netns = driver::netns_of(sandbox);
@@ -199,11 +268,17 @@ impl Controller {
         let id = self.state.find_network(reference)?.id;
         self.must_be_free(Subject::Network(id))?;
         if !self.state.is_ready(id) {
-            return Err(Reject::new(Code::UnknownNetwork, &reference.0, "the network is being removed").into());
+            return Err(Reject::new(
+                Code::UnknownNetwork,
+                &reference.0,
+                "the network is being removed",
+            )
+            .into());
         }
         if self.state.endpoint_count(id) >= ENDPOINTS_PER_NETWORK_MAX {
-            let message =
-                format!("the network has {ENDPOINTS_PER_NETWORK_MAX} endpoints, the most one may have");
+            let message = format!(
+                "the network has {ENDPOINTS_PER_NETWORK_MAX} endpoints, the most one may have"
+            );
             return Err(Reject::new(Code::LimitReached, &reference.0, message).into());
         }
         Ok(id)
@@ -229,14 +304,19 @@ impl Controller {
         spec: &EndpointSpec,
     ) -> Result<Name, Reject> {
         super::network::check_labels(&network.spec.name, spec.labels.iter())?;
-        let of_sandbox = sandbox.and_then(|id| self.state.sandbox(id)).map(|s| s.name.clone());
+        let of_sandbox = sandbox
+            .and_then(|id| self.state.sandbox(id))
+            .map(|s| s.name.clone());
         let made = || format!("ep-{}", &id.to_string()[..12]).parse();
         let name = match spec.name.clone().or(of_sandbox) {
             Some(name) => name,
             None => made().map_err(|text: String| Reject::new(Code::InvalidName, id, text))?,
         };
         if self.state.endpoint_named(&name, network.id).is_some() {
-            let message = format!("network {} already has an endpoint of this name", network.spec.name);
+            let message = format!(
+                "network {} already has an endpoint of this name",
+                network.spec.name
+            );
             return Err(Reject::new(Code::NameTaken, name, message).hint("choose another name"));
         }
         Ok(name)
@@ -254,12 +334,22 @@ impl Controller {
         let mut leased = Vec::new();
         for wanted in &spec.addresses {
             let Some(pool) = network.pool_of(*wanted) else {
-                let message = format!("address {wanted} is in none of the subnets of {}", network.spec.name);
+                let message = format!(
+                    "address {wanted} is in none of the subnets of {}",
+                    network.spec.name
+                );
                 return Err(Reject::new(Code::InvalidAddress, wanted, message)
                     .hint("`tombolo network inspect` shows the subnets"));
             };
-            let request = LeaseRequest { subnet: pool.subnet, address: Some(*wanted), owner: &owner };
-            let ip = self.state.lease(&request, now_ms, change).map_err(|r| lease_reject(network, &r))?;
+            let request = LeaseRequest {
+                subnet: pool.subnet,
+                address: Some(*wanted),
+                owner: &owner,
+            };
+            let ip = self
+                .state
+                .lease(&request, now_ms, change)
+                .map_err(|r| lease_reject(network, &r))?;
             leased.push(in_subnet(ip, pool.subnet));
         }
         for ipv6 in [false, true] {
@@ -280,8 +370,16 @@ impl Controller {
         change: &mut Change,
     ) -> Result<Option<IpNet>, Reject> {
         let mut refused = None;
-        for pool in network.pools.iter().filter(|pool| pool.subnet.addr().is_ipv6() == ipv6) {
-            let request = LeaseRequest { subnet: pool.subnet, address: None, owner };
+        for pool in network
+            .pools
+            .iter()
+            .filter(|pool| pool.subnet.addr().is_ipv6() == ipv6)
+        {
+            let request = LeaseRequest {
+                subnet: pool.subnet,
+                address: None,
+                owner,
+            };
             match self.state.lease(&request, now_ms, change) {
                 Ok(ip) => return Ok(Some(in_subnet(ip, pool.subnet))),
                 Err(reject) => refused = Some(reject),
@@ -302,25 +400,43 @@ impl Controller {
                 .hint("use a sandbox with a network namespace of its own")
         };
         if others.iter().any(|other| other.network == network.id) {
-            let message = format!("it already has an endpoint in network {}", network.spec.name);
+            let message = format!(
+                "it already has an endpoint in network {}",
+                network.spec.name
+            );
             return Err(Reject::new(Code::AlreadyJoined, &sandbox.name, message));
         }
         if sandbox.spec.netns == SandboxNetns::Host && network.spec.driver != Driver::Host {
-            return Err(combination("it shares the host's namespace and cannot join a network"));
+            return Err(combination(
+                "it shares the host's namespace and cannot join a network",
+            ));
         }
         if network.spec.driver == Driver::Host && sandbox.spec.netns != SandboxNetns::Host {
-            return Err(combination("only a sandbox in the host's namespace can join the host's network"));
+            return Err(combination(
+                "only a sandbox in the host's namespace can join the host's network",
+            ));
         }
-        let null = |id| self.state.network(id).is_some_and(|n| n.spec.driver == Driver::Null);
-        if (null(network.id) && !others.is_empty()) || others.iter().any(|other| null(other.network)) {
+        let null = |id| {
+            self.state
+                .network(id)
+                .is_some_and(|n| n.spec.driver == Driver::Null)
+        };
+        if (null(network.id) && !others.is_empty())
+            || others.iter().any(|other| null(other.network))
+        {
             return Err(combination("`none` cannot be combined with other networks"));
         }
         if others.len() >= ENDPOINTS_PER_SANDBOX_MAX {
-            let message = format!("it has {ENDPOINTS_PER_SANDBOX_MAX} endpoints, the most one may have");
+            let message =
+                format!("it has {ENDPOINTS_PER_SANDBOX_MAX} endpoints, the most one may have");
             return Err(Reject::new(Code::LimitReached, &sandbox.name, message));
         }
         if sandbox.state == SandboxState::Deleting || endpoint.deleting {
-            return Err(Reject::new(Code::UnknownSandbox, &sandbox.name, "it is being removed"));
+            return Err(Reject::new(
+                Code::UnknownSandbox,
+                &sandbox.name,
+                "it is being removed",
+            ));
         }
         Ok(())
     }
@@ -332,13 +448,20 @@ impl Controller {
         endpoint: &Endpoint,
         others: &[Endpoint],
     ) -> Result<String, Reject> {
-        let taken: BTreeSet<&str> =
-            others.iter().filter_map(|e| e.attachment.as_ref()).map(|a| a.interface.as_str()).collect();
+        let taken: BTreeSet<&str> = others
+            .iter()
+            .filter_map(|e| e.attachment.as_ref())
+            .map(|a| a.interface.as_str())
+            .collect();
         if let Some(name) = &endpoint.spec.interface {
             names::interface(name)?;
             if taken.contains(name.as_str()) || name == "lo" {
-                let message = format!("sandbox {} already has an interface of this name", sandbox.name);
-                return Err(Reject::new(Code::InterfaceNameTaken, name, message).hint("choose another name"));
+                let message = format!(
+                    "sandbox {} already has an interface of this name",
+                    sandbox.name
+                );
+                return Err(Reject::new(Code::InterfaceNameTaken, name, message)
+                    .hint("choose another name"));
             }
             return Ok(name.clone());
         }
@@ -347,7 +470,11 @@ impl Controller {
             .map(|n| format!("{prefix}{n}"))
             .find(|name| !taken.contains(name.as_str()) && !self.is_leaving(sandbox, name));
         let free = free.ok_or_else(|| {
-            Reject::new(Code::LimitReached, &sandbox.name, "no interface number is free")
+            Reject::new(
+                Code::LimitReached,
+                &sandbox.name,
+                "no interface number is free",
+            )
         })?;
         names::interface(&free).map(|name| name.to_string())
     }
@@ -355,14 +482,20 @@ impl Controller {
     /// Whether the kernel still removes an interface of that name from a sandbox.
     fn is_leaving(&self, sandbox: &Sandbox, name: &str) -> bool {
         let netns = driver::netns_of(sandbox);
-        self.departing.values().any(|at| at.netns == netns && at.name.as_str() == name)
+        self.departing
+            .values()
+            .any(|at| at.netns == netns && at.name.as_str() == name)
     }
 
     /// The lowest bridge of a network that takes another port, counting what this change already adds.
     fn leaf_with_room(&mut self, network: &Network, change: &mut Change) -> Result<u16, Halt> {
         let mut free = 0;
         for (leaf, ports) in self.state.leaves(network.id) {
-            let most = if leaf == 0 { CORE_PORTS_MAX } else { LEAF_PORTS_MAX };
+            let most = if leaf == 0 {
+                CORE_PORTS_MAX
+            } else {
+                LEAF_PORTS_MAX
+            };
             if leaf > free || ports < most {
                 break;
             }
@@ -382,10 +515,12 @@ impl Controller {
 
 fn derived_mac(network: &Network, addresses: &[IpNet]) -> [u8; 6] {
     // Made from the address, so that neighbours who remember an address find its next owner.
-    let address = addresses.first().map_or_else(Vec::new, |net| match net.addr() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    });
+    let address = addresses
+        .first()
+        .map_or_else(Vec::new, |net| match net.addr() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        });
     names::mac(&[b"endpoint-mac", &network.id.0.to_be_bytes(), &address]).0
 }
 
@@ -398,7 +533,10 @@ fn checked_mac(name: &Name, mac: [u8; 6]) -> Result<[u8; 6], Reject> {
 
 fn lease_reject(network: &Network, reject: &LeaseReject) -> Reject {
     let code = match reject {
-        LeaseReject::Taken { holder: Holder::Network | Holder::Broadcast, .. } => Code::InvalidAddress,
+        LeaseReject::Taken {
+            holder: Holder::Network | Holder::Broadcast,
+            ..
+        } => Code::InvalidAddress,
         LeaseReject::Taken { .. } => Code::AddressInUse,
         LeaseReject::Exhausted { .. } => Code::PoolExhausted,
         LeaseReject::TooMany { .. } => Code::LimitReached,
@@ -408,5 +546,9 @@ fn lease_reject(network: &Network, reject: &LeaseReject) -> Reject {
 }
 
 fn vanished(id: impl std::fmt::Display) -> Reject {
-    Reject::new(Code::UnknownSandbox, id, "the object vanished while the request was under way")
+    Reject::new(
+        Code::UnknownSandbox,
+        id,
+        "the object vanished while the request was under way",
+    )
 }

@@ -42,8 +42,10 @@ pub(super) enum Stage {
 pub(super) enum Done {
     /// The network is ready.
     NetworkReady(NetworkId),
-    /// The networks are gone; the names are told if asked to prune.
-    NetworksGone(Vec<NetworkId>, Option<Vec<String>>),
+    /// The network is gone.
+    NetworkGone(NetworkId),
+    /// What nothing used is gone.
+    Pruned(Pruned),
     /// The endpoints are attached, or exist; the reply shows the first one.
     EndpointReady(EndpointId),
     /// The endpoints have left their sandbox.
@@ -73,12 +75,23 @@ pub(super) enum Done {
     Refreshed,
 }
 
+/// What a pruning removes, with the names to tell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pruned {
+    pub(super) networks: Vec<(NetworkId, String)>,
+    pub(super) endpoints: Vec<(EndpointId, String)>,
+    pub(super) sandboxes: Vec<(SandboxId, String)>,
+}
+
 impl Done {
     /// Whether the records must survive a power cut before the reply. What lives in namespaces does not
     /// outlive one itself.
     fn durable(&self) -> bool {
         match self {
-            Self::NetworkReady(_) | Self::NetworksGone(..) | Self::EndpointGone(_) => true,
+            Self::NetworkReady(_)
+            | Self::NetworkGone(_)
+            | Self::Pruned(_)
+            | Self::EndpointGone(_) => true,
             Self::EndpointReady(_)
             | Self::EndpointLeft(_)
             | Self::SandboxRunning(_)
@@ -108,17 +121,25 @@ impl Controller {
         };
         self.remember_sysctls(&plan, &mut change);
         let job = self.new_job();
-        Self::store(decision, change.take_writes(), done.durable());
+        Self::store(decision, change.take_writes(Some(job)), done.durable());
         for subject in &change.dirty {
             self.busy.insert(*subject, job);
         }
-        self.in_flight.extend(plan.ops.iter().map(|op| (op.key.clone(), job)));
+        self.in_flight
+            .extend(plan.ops.iter().map(|op| (op.key.clone(), job)));
         self.repair.touched(plan.ops.iter().map(|op| &op.key));
         Self::apply(decision, job, plan.clone());
         let stage = Stage::Apply;
         self.jobs.insert(
             job,
-            Job { request, subjects: change.dirty, undo: change.undo, stage, done, plan },
+            Job {
+                request,
+                subjects: change.dirty,
+                undo: change.undo,
+                stage,
+                done,
+                plan,
+            },
         );
         Ok(())
     }
@@ -143,10 +164,14 @@ impl Controller {
         report: &Report,
         decision: &mut Decision,
     ) {
-        let Some(mut job) = self.jobs.remove(&id) else { return };
+        let Some(mut job) = self.jobs.remove(&id) else {
+            return;
+        };
         self.record(&job.plan, report, decision);
         self.in_flight.retain(|_, owner| *owner != id);
-        let failure = report.failure(&job.plan).map(|(key, error)| kernel_reject(key, error));
+        let failure = report
+            .failure(&job.plan)
+            .map(|(key, error)| kernel_reject(key, error));
         match (job.stage.clone(), failure) {
             (Stage::Apply, Some(reject)) if job.done.withdraws() => {
                 self.start_withdrawal(id, job, reject, decision);
@@ -178,12 +203,18 @@ impl Controller {
         reason: &str,
         decision: &mut Decision,
     ) {
-        let Some(job) = self.jobs.remove(&id) else { return };
+        let Some(job) = self.jobs.remove(&id) else {
+            return;
+        };
         self.in_flight.retain(|_, owner| *owner != id);
         drop(self.state.withdraw(job.undo.clone()));
         self.replan(&job.subjects);
-        let reject = Reject::new(Code::Store, "store", format!("the request could not be stored: {reason}"))
-            .hint("free space where the state is kept, then try again");
+        let reject = Reject::new(
+            Code::Store,
+            "store",
+            format!("the request could not be stored: {reason}"),
+        )
+        .hint("free space where the state is kept, then try again");
         if let Some(request) = job.request {
             decision.replies.push((request, Err(reject)));
         }
@@ -203,7 +234,13 @@ impl Controller {
         }
     }
 
-    fn start_withdrawal(&mut self, id: JobId, mut job: Job, reject: Reject, decision: &mut Decision) {
+    fn start_withdrawal(
+        &mut self,
+        id: JobId,
+        mut job: Job,
+        reject: Reject,
+        decision: &mut Decision,
+    ) {
         // The kernel may hold the addresses until what was half made is gone.
         let leases = |step: &Undo| matches!(step, Undo::Lease(..));
         let (leases, undo) = std::mem::take(&mut job.undo).into_iter().partition(leases);
@@ -212,19 +249,29 @@ impl Controller {
         change.dirty.extend(job.subjects.iter().copied());
         let touched = self.replan(&change.dirty);
         let plan = diff(&touched, &self.desired, &self.believed);
-        Self::store(decision, change.take_writes(), false);
+        Self::store(decision, change.take_writes(None), false);
         job.stage = Stage::Withdraw(reject);
         self.go_on(id, job, plan, decision);
     }
 
     /// After a withdrawal: gives its addresses back, those of a link that the kernel still removes later.
     fn return_addresses(&mut self, job: &mut Job) {
-        let port = job.plan.ops.iter().map(|op| &op.key).find(|key| self.leaving.contains_key(key));
+        let port = job
+            .plan
+            .ops
+            .iter()
+            .map(|op| &op.key)
+            .find(|key| self.leaving.contains_key(key));
         for step in std::mem::take(&mut job.undo) {
-            let Undo::Lease(ip, owner) = step else { continue };
+            let Undo::Lease(ip, owner) = step else {
+                continue;
+            };
             match port {
                 Some(key) if self.state.space.retire(ip, &owner).is_ok() => {
-                    self.leaving.entry(key.clone()).or_default().push((ip, owner));
+                    self.leaving
+                        .entry(key.clone())
+                        .or_default()
+                        .push((ip, owner));
                 }
                 _ => drop(self.state.space.release(ip, &owner, 0)),
             }
@@ -232,7 +279,8 @@ impl Controller {
     }
 
     pub(super) fn go_on(&mut self, id: JobId, mut job: Job, plan: Plan, decision: &mut Decision) {
-        self.in_flight.extend(plan.ops.iter().map(|op| (op.key.clone(), id)));
+        self.in_flight
+            .extend(plan.ops.iter().map(|op| (op.key.clone(), id)));
         self.repair.touched(plan.ops.iter().map(|op| &op.key));
         Self::apply(decision, id, plan.clone());
         job.plan = plan;
@@ -259,10 +307,11 @@ impl Controller {
                         erased.push(record::erase_sysctl(&key.path));
                         self.sysctls_before.remove(&*key.path);
                     }
-                    if let (Outcome::Deferred, Action::Delete(Spec::Link(link))) = (outcome, &op.action) {
-                        if let LinkKind::Veth { peer, .. } = &link.kind {
-                            self.departing.insert(op.key.clone(), peer.clone());
-                        }
+                    if let (Outcome::Deferred, Action::Delete(Spec::Link(link))) =
+                        (outcome, &op.action)
+                        && let LinkKind::Veth { peer, .. } = &link.kind
+                    {
+                        self.departing.insert(op.key.clone(), peer.clone());
                     }
                 }
             }
@@ -281,11 +330,12 @@ impl Controller {
                 }
                 Reply::Network(id)
             }
-            Done::NetworksGone(ids, names) => {
-                for id in ids {
-                    self.erase_network(id, &mut change);
-                }
-                names.map_or(Reply::Done, Reply::Pruned)
+            Done::NetworkGone(id) => {
+                self.erase_network(id, &mut change);
+                Reply::Done
+            }
+            Done::Pruned(pruned) => {
+                self.erase_pruned(now_ms, pruned, &job.plan, &mut change, decision)
             }
             Done::EndpointReady(id) => {
                 self.settle_endpoint(id, &mut change, decision);
@@ -314,20 +364,56 @@ impl Controller {
             Done::Compared { ops, failures, .. } => Reply::Operations { ops, failures },
             Done::Refreshed => Reply::Done,
         };
-        Self::store(decision, change.take_writes(), job.done.durable());
+        Self::store(decision, change.take_writes(None), job.done.durable());
         if let Some(request) = job.request {
             decision.replies.push((request, Ok(reply)));
         }
     }
 
+    fn erase_pruned(
+        &mut self,
+        now_ms: u64,
+        pruned: Pruned,
+        plan: &Plan,
+        change: &mut Change,
+        decision: &mut Decision,
+    ) -> Reply {
+        let Pruned {
+            networks,
+            endpoints,
+            sandboxes,
+        } = pruned;
+        for (id, _) in &endpoints {
+            self.erase_endpoint(now_ms, *id, plan, change, decision);
+        }
+        for (id, _) in &sandboxes {
+            self.state.set_sandbox(*id, None, change);
+            decision.effects.push(Effect::RemoveFiles(*id));
+        }
+        for (id, _) in &networks {
+            self.erase_network(*id, change);
+        }
+        Reply::Pruned {
+            networks: names(networks),
+            endpoints: names(endpoints),
+            sandboxes: names(sandboxes),
+        }
+    }
+
     fn settle_sandbox(&mut self, id: SandboxId, change: &mut Change, decision: &mut Decision) {
-        let Some(mut sandbox) = self.state.sandbox(id).cloned() else { return };
+        let Some(mut sandbox) = self.state.sandbox(id).cloned() else {
+            return;
+        };
         if sandbox.state == SandboxState::Creating {
             sandbox.state = SandboxState::Running;
             self.state.set_sandbox(id, Some(sandbox), change);
         }
-        let endpoints: Vec<EndpointId> =
-            self.state.endpoints_of_sandbox(id).iter().map(|endpoint| endpoint.id).collect();
+        let endpoints: Vec<EndpointId> = self
+            .state
+            .endpoints_of_sandbox(id)
+            .iter()
+            .map(|endpoint| endpoint.id)
+            .collect();
         for endpoint in endpoints {
             self.acknowledge(endpoint, change);
         }
@@ -336,15 +422,24 @@ impl Controller {
 
     fn settle_endpoint(&mut self, id: EndpointId, change: &mut Change, decision: &mut Decision) {
         self.acknowledge(id, change);
-        if let Some(sandbox) = self.state.endpoint(id).and_then(|endpoint| endpoint.sandbox) {
+        if let Some(sandbox) = self
+            .state
+            .endpoint(id)
+            .and_then(|endpoint| endpoint.sandbox)
+        {
             decision.effects.push(Effect::WriteFiles(sandbox));
         }
     }
 
     /// Marks an endpoint as told to the one who asked, so that a restart keeps it.
     fn acknowledge(&mut self, id: EndpointId, change: &mut Change) {
-        let Some(mut endpoint) = self.state.endpoint(id).cloned() else { return };
-        let attached = endpoint.attachment.as_ref().is_some_and(|attachment| attachment.fresh);
+        let Some(mut endpoint) = self.state.endpoint(id).cloned() else {
+            return;
+        };
+        let attached = endpoint
+            .attachment
+            .as_ref()
+            .is_some_and(|attachment| attachment.fresh);
         if endpoint.fresh || attached {
             endpoint.fresh = false;
             if let Some(attachment) = &mut endpoint.attachment {
@@ -363,7 +458,9 @@ impl Controller {
         change: &mut Change,
         decision: &mut Decision,
     ) {
-        let Some(endpoint) = self.state.endpoint(id).cloned() else { return };
+        let Some(endpoint) = self.state.endpoint(id).cloned() else {
+            return;
+        };
         let owner = id.to_string();
         let addresses: Vec<IpAddr> = endpoint.addresses.iter().map(ipnet::IpNet::addr).collect();
         let port = plan.ops.iter().map(|op| &op.key).find(|key| {
@@ -374,7 +471,10 @@ impl Controller {
                 for ip in addresses {
                     // Fails only for an address that somebody else has, which is then not ours to give back.
                     if self.state.space.retire(ip, &owner).is_ok() {
-                        self.leaving.entry(key.clone()).or_default().push((ip, owner.clone()));
+                        self.leaving
+                            .entry(key.clone())
+                            .or_default()
+                            .push((ip, owner.clone()));
                     }
                 }
             }
@@ -385,10 +485,13 @@ impl Controller {
             }
         }
         self.state.set_endpoint(id, None, change);
-        if let Some(sandbox) = endpoint.sandbox {
-            if self.state.sandbox(sandbox).is_some_and(|s| s.state == SandboxState::Running) {
-                decision.effects.push(Effect::WriteFiles(sandbox));
-            }
+        if let Some(sandbox) = endpoint.sandbox
+            && self
+                .state
+                .sandbox(sandbox)
+                .is_some_and(|s| s.state == SandboxState::Running)
+        {
+            decision.effects.push(Effect::WriteFiles(sandbox));
         }
     }
 
@@ -408,7 +511,8 @@ impl Done {
     fn withdraws(&self) -> bool {
         match self {
             Self::NetworkReady(_) | Self::EndpointReady(_) | Self::SandboxRunning(_) => true,
-            Self::NetworksGone(..)
+            Self::NetworkGone(_)
+            | Self::Pruned(_)
             | Self::EndpointLeft(_)
             | Self::EndpointGone(_)
             | Self::SandboxStopped(_)
@@ -417,6 +521,10 @@ impl Done {
             | Self::Refreshed => false,
         }
     }
+}
+
+fn names<Id>(pairs: Vec<(Id, String)>) -> Vec<String> {
+    pairs.into_iter().map(|(_, name)| name).collect()
 }
 
 fn kernel_reject(key: &Key, error: &str) -> Reject {

@@ -1,21 +1,24 @@
 //! Networks: making and removing them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::change::{Change, Undo};
-use super::job::Done;
+use super::job::{Done, Pruned};
 use super::state::pool_spec;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
 use crate::driver::{self, names};
-use crate::id::{NetworkId, Seed};
+use crate::id::{EndpointId, NetworkId, Seed};
 use crate::ipam::{Family, PickReject, PoolReject, PoolSpec, Surroundings};
 use crate::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, NETWORKS_MAX, ROUTES_PER_NETWORK_MAX, SUBNETS_PER_NETWORK_MAX,
 };
-use crate::model::{Driver, Network, NetworkSpec, NetworkState, Pool, SubnetSpec};
+use crate::model::{
+    Driver, Endpoint, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxState, SubnetSpec,
+};
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
@@ -56,18 +59,21 @@ impl Controller {
             spec,
         };
         let mut change = Change::default();
-        if network.spec.driver == Driver::Bridge {
-            if let Err(reject) = self.add_pools(&mut network, &mut change) {
-                self.forget(change);
-                return Err(reject.into());
-            }
+        if network.spec.driver == Driver::Bridge
+            && let Err(reject) = self.add_pools(&mut network, &mut change)
+        {
+            self.forget(change);
+            return Err(reject.into());
         }
         if let Err(reject) = driver::validate(&network, self.context()) {
             self.forget(change);
             return Err(reject.into());
         }
         self.state.set_network(id, Some(network), &mut change);
-        Ok(Draft { change, done: Done::NetworkReady(id) })
+        Ok(Draft {
+            change,
+            done: Done::NetworkReady(id),
+        })
     }
 
     pub(super) fn delete_network(&mut self, reference: &Reference) -> Result<Draft, Halt> {
@@ -76,12 +82,20 @@ impl Controller {
         let name = network.spec.name.clone();
         self.must_be_free(Subject::Network(id))?;
         if network.predefined {
-            return Err(Reject::new(Code::PredefinedNetwork, name, "the daemon itself makes this network")
-                .hint("change or switch it off in the daemon's configuration")
-                .into());
+            return Err(Reject::new(
+                Code::PredefinedNetwork,
+                name,
+                "the daemon itself makes this network",
+            )
+            .hint("change or switch it off in the daemon's configuration")
+            .into());
         }
-        let users: Vec<String> =
-            self.state.endpoints_of_network(id).take(5).map(|e| e.name.to_string()).collect();
+        let users: Vec<String> = self
+            .state
+            .endpoints_of_network(id)
+            .take(5)
+            .map(|e| e.name.to_string())
+            .collect();
         if !users.is_empty() {
             let message = format!("the network still has endpoints: {}", users.join(", "));
             return Err(Reject::new(Code::NetworkInUse, name, message)
@@ -90,23 +104,72 @@ impl Controller {
         }
         let mut change = Change::default();
         self.mark_deleting(id, &mut change);
-        Ok(Draft { change, done: Done::NetworksGone(vec![id], None) })
+        Ok(Draft {
+            change,
+            done: Done::NetworkGone(id),
+        })
     }
 
     pub(super) fn prune_networks(&mut self) -> Result<Draft, Halt> {
-        let unused: Vec<(NetworkId, String)> = self
+        Ok(self.prune_unused(Vec::new(), Vec::new()))
+    }
+
+    pub(super) fn prune(&mut self) -> Result<Draft, Halt> {
+        let free = |subject| !self.busy.contains_key(&subject);
+        let stopped =
+            |s: &&Sandbox| s.state == SandboxState::Stopped && free(Subject::Sandbox(s.id));
+        let sandboxes: Vec<Sandbox> = self.state.sandboxes().filter(stopped).cloned().collect();
+        let goes = |e: &&Endpoint| {
+            free(Subject::Endpoint(e.id))
+                && e.sandbox
+                    .is_none_or(|id| sandboxes.iter().any(|s| s.id == id))
+        };
+        let endpoints: Vec<Endpoint> = self.state.endpoints().filter(goes).cloned().collect();
+        Ok(self.prune_unused(sandboxes, endpoints))
+    }
+
+    /// Marks sandboxes and endpoints for removal, and every network that has no others.
+    fn prune_unused(&mut self, sandboxes: Vec<Sandbox>, endpoints: Vec<Endpoint>) -> Draft {
+        let mut change = Change::default();
+        let mut pruned = Pruned::default();
+        let going: BTreeSet<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        let unused = |n: &&Network| {
+            !n.predefined
+                && !self.busy.contains_key(&Subject::Network(n.id))
+                && self
+                    .state
+                    .endpoints_of_network(n.id)
+                    .all(|e| going.contains(&e.id))
+        };
+        pruned.networks = self
             .state
             .networks()
-            .filter(|network| !network.predefined && self.state.endpoint_count(network.id) == 0)
-            .filter(|network| !self.busy.contains_key(&Subject::Network(network.id)))
-            .map(|network| (network.id, network.spec.name.to_string()))
+            .filter(unused)
+            .map(|n| (n.id, n.spec.name.to_string()))
             .collect();
-        let mut change = Change::default();
-        for (id, _) in &unused {
+        for mut endpoint in endpoints {
+            endpoint.deleting = true;
+            pruned
+                .endpoints
+                .push((endpoint.id, endpoint.name.to_string()));
+            self.state
+                .set_endpoint(endpoint.id, Some(endpoint), &mut change);
+        }
+        for mut sandbox in sandboxes {
+            sandbox.state = SandboxState::Deleting;
+            pruned
+                .sandboxes
+                .push((sandbox.id, sandbox.name.to_string()));
+            self.state
+                .set_sandbox(sandbox.id, Some(sandbox), &mut change);
+        }
+        for (id, _) in &pruned.networks {
             self.mark_deleting(*id, &mut change);
         }
-        let (ids, names) = unused.into_iter().unzip();
-        Ok(Draft { change, done: Done::NetworksGone(ids, Some(names)) })
+        Draft {
+            change,
+            done: Done::Pruned(pruned),
+        }
     }
 
     pub(super) fn erase_network(&mut self, id: NetworkId, change: &mut Change) {
@@ -131,13 +194,24 @@ impl Controller {
     }
 
     fn check_network(&self, spec: &NetworkSpec, predefined: bool) -> Result<(), Reject> {
-        if !predefined && matches!(spec.name.as_str(), "bridge" | "host" | "none" | "default" | "container") {
-            return Err(Reject::new(Code::PredefinedNetwork, &spec.name, "this name is the daemon's own")
-                .hint("choose another name"));
+        if !predefined
+            && matches!(
+                spec.name.as_str(),
+                "bridge" | "host" | "none" | "default" | "container"
+            )
+        {
+            return Err(Reject::new(
+                Code::PredefinedNetwork,
+                &spec.name,
+                "this name is the daemon's own",
+            )
+            .hint("choose another name"));
         }
         if self.state.network_named(&spec.name).is_some() {
-            return Err(Reject::new(Code::NameTaken, &spec.name, "a network of this name exists")
-                .hint("choose another name, or remove that network first"));
+            return Err(
+                Reject::new(Code::NameTaken, &spec.name, "a network of this name exists")
+                    .hint("choose another name, or remove that network first"),
+            );
         }
         if self.state.counts().0 >= NETWORKS_MAX {
             let message = format!("there are {NETWORKS_MAX} networks, the most a node may have");
@@ -145,14 +219,21 @@ impl Controller {
         }
         let single = |driver| self.state.networks().any(|n| n.spec.driver == driver);
         if spec.driver != Driver::Bridge && single(spec.driver) {
-            return Err(Reject::new(Code::NameTaken, &spec.name, "only one network of this driver may exist")
-                .hint("use the one that `tombolo network ls` shows"));
+            return Err(Reject::new(
+                Code::NameTaken,
+                &spec.name,
+                "only one network of this driver may exist",
+            )
+            .hint("use the one that `tombolo network ls` shows"));
         }
         check_counts(spec)
     }
 
     fn device_is_free(&self, device: &str) -> Result<(), Reject> {
-        let taken = self.state.networks().find(|n| n.spec.driver == Driver::Bridge && n.device == device);
+        let taken = self
+            .state
+            .networks()
+            .find(|n| n.spec.driver == Driver::Bridge && n.device == device);
         match taken {
             None => Ok(()),
             Some(other) => Err(Reject::new(
@@ -202,41 +283,81 @@ impl Controller {
 
     /// The subnet of a bridge that was there before us.
     fn bridge_subnet(&self, network: &Network, ipv6: bool) -> Option<SubnetSpec> {
-        let link = self.facts.links.get(&network.device).filter(|_| network.existing)?;
+        let link = self
+            .facts
+            .links
+            .get(&network.device)
+            .filter(|_| network.existing)?;
         let usable = |net: &&IpNet| match net.addr() {
             IpAddr::V4(_) => !ipv6,
             IpAddr::V6(ip) => ipv6 && !ip.is_unicast_link_local(),
         };
         let address = link.addresses.iter().find(usable)?;
         let gateway = Some(address.addr());
-        Some(SubnetSpec { subnet: Some(address.trunc()), gateway, ..SubnetSpec::default() })
+        Some(SubnetSpec {
+            subnet: Some(address.trunc()),
+            gateway,
+            ..SubnetSpec::default()
+        })
     }
 
     fn pick(&self, network: &Network, ipv6: bool) -> Result<IpNet, Reject> {
         let family = if ipv6 { Family::V6 } else { Family::V4 };
         let mut avoid = self.facts.routes.clone();
         avoid.extend(self.facts.resolvers.iter().map(|ip| IpNet::from(*ip)));
-        avoid.extend(self.facts.links.values().flat_map(|link| link.addresses.iter().map(IpNet::trunc)));
-        self.state.space.pick_subnet(&self.pools, (family, None), &avoid).map_err(|reject| {
-            let code = match reject {
-                PickReject::Exhausted { .. } | PickReject::NoPool { .. } => Code::PoolExhausted,
-            };
-            Reject::new(code, &network.spec.name, reject.to_string())
-        })
+        avoid.extend(
+            self.facts
+                .links
+                .values()
+                .flat_map(|link| link.addresses.iter().map(IpNet::trunc)),
+        );
+        self.state
+            .space
+            .pick_subnet(&self.pools, (family, None), &avoid)
+            .map_err(|reject| {
+                let code = match reject {
+                    PickReject::Exhausted { .. } | PickReject::NoPool { .. } => Code::PoolExhausted,
+                };
+                Reject::new(code, &network.spec.name, reject.to_string())
+            })
     }
 
     fn pool(&self, network: &Network, wanted: SubnetSpec) -> Result<Pool, Reject> {
-        let SubnetSpec { subnet, ranges, gateway, reserved } = wanted;
+        let SubnetSpec {
+            subnet,
+            ranges,
+            gateway,
+            reserved,
+        } = wanted;
         let subnet = subnet.ok_or_else(|| {
-            Reject::new(Code::InvalidAddress, &network.spec.name, "a subnet is missing")
+            Reject::new(
+                Code::InvalidAddress,
+                &network.spec.name,
+                "a subnet is missing",
+            )
         })?;
-        let mut pool = Pool { subnet, ranges, gateway, reserved };
+        let mut pool = Pool {
+            subnet,
+            ranges,
+            gateway,
+            reserved,
+        };
         if pool.gateway.is_none() && !network.existing {
-            let lowest = PoolSpec { gateway: None, ..pool_spec(&pool) };
+            let lowest = PoolSpec {
+                gateway: None,
+                ..pool_spec(&pool)
+            };
             let taken: Vec<IpAddr> = pool.reserved.values().copied().collect();
-            pool.gateway = lowest.lowest_usable().filter(|ip| !taken.contains(ip)).or_else(|| {
-                subnet.hosts().take(taken.len() + 4).skip(1).find(|ip| !taken.contains(ip))
-            });
+            pool.gateway = lowest
+                .lowest_usable()
+                .filter(|ip| !taken.contains(ip))
+                .or_else(|| {
+                    subnet
+                        .hosts()
+                        .take(taken.len() + 4)
+                        .skip(1)
+                        .find(|ip| !taken.contains(ip))
+                });
         }
         Ok(pool)
     }
@@ -248,12 +369,19 @@ impl Controller {
         let mut routes = self.facts.routes.clone();
         let addresses = self.facts.links.values().filter(|link| !link.ours);
         routes.extend(addresses.flat_map(|link| link.addresses.iter().map(IpNet::trunc)));
-        Surroundings { routes, resolvers: self.facts.resolvers.clone() }
+        Surroundings {
+            routes,
+            resolvers: self.facts.resolvers.clone(),
+        }
     }
 }
 
 fn has_other_router(spec: &NetworkSpec) -> bool {
-    spec.subnets.iter().any(|s| s.reserved.keys().any(|name| name.starts_with("DefaultGatewayIPv")))
+    spec.subnets.iter().any(|s| {
+        s.reserved
+            .keys()
+            .any(|name| name.starts_with("DefaultGatewayIPv"))
+    })
 }
 
 fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {
@@ -284,7 +412,8 @@ pub(super) fn check_labels<'a>(
         }
     }
     if count > LABELS_MAX * 2 {
-        let message = format!("{count} labels and options are given; an object takes {LABELS_MAX} of each");
+        let message =
+            format!("{count} labels and options are given; an object takes {LABELS_MAX} of each");
         return Err(Reject::new(Code::LimitReached, object, message));
     }
     Ok(())

@@ -46,7 +46,11 @@ impl Controller {
         let mut touched = BTreeSet::new();
         for subject in subjects {
             let objects = self.objects_of(*subject).unwrap_or_default();
-            touched.extend(self.desired.set(&subject.owner(), objects).unwrap_or_default());
+            touched.extend(
+                self.desired
+                    .set(&subject.owner(), objects)
+                    .unwrap_or_default(),
+            );
         }
         touched
     }

@@ -110,7 +110,10 @@ impl Controller {
 
     /// How full a pool is.
     pub fn usage(&self, pool: &Pool) -> Option<Usage> {
-        self.state.space.pool(pool.subnet).map(crate::ipam::Pool::usage)
+        self.state
+            .space
+            .pool(pool.subnet)
+            .map(crate::ipam::Pool::usage)
     }
 
     /// Name of an attached endpoint's interface in the host's namespace.
@@ -142,7 +145,8 @@ impl Controller {
     /// Whether every object of a network is as it should be.
     pub fn is_intact(&self, id: NetworkId) -> bool {
         let keys = self.desired.keys_of(&Subject::Network(id).owner());
-        keys.iter().all(|key| self.believed.get(key) == self.desired.get(key))
+        keys.iter()
+            .all(|key| self.believed.get(key) == self.desired.get(key))
     }
 
     /// Networks whose subnet a route of the host now overlaps, with that route.
@@ -151,7 +155,11 @@ impl Controller {
         let mut found = Vec::new();
         for network in self.state.networks().filter(|n| !n.existing) {
             let clash = self.facts.routes.iter().find(|route| {
-                route.prefix_len() > 1 && network.pools.iter().any(|pool| overlap(route, &pool.subnet))
+                route.prefix_len() > 1
+                    && network
+                        .pools
+                        .iter()
+                        .any(|pool| overlap(route, &pool.subnet))
             });
             found.extend(clash.map(|route| (network, *route)));
         }
@@ -160,14 +168,18 @@ impl Controller {
 
     /// The objects of an endpoint, with those of its network and sandbox that it depends on.
     pub fn explain(&self, id: EndpointId) -> Vec<ExplainedObject> {
-        let Some(endpoint) = self.state.endpoint(id) else { return Vec::new() };
+        let Some(endpoint) = self.state.endpoint(id) else {
+            return Vec::new();
+        };
         let mut subjects = vec![Subject::Network(endpoint.network)];
         if let Some(attachment) = &endpoint.attachment {
             subjects.push(Subject::Leaf(endpoint.network, attachment.leaf));
         }
         subjects.extend(endpoint.sandbox.map(Subject::Sandbox));
         subjects.push(Subject::Endpoint(id));
-        let keys = subjects.iter().flat_map(|s| self.desired.keys_of(&s.owner()).iter());
+        let keys = subjects
+            .iter()
+            .flat_map(|s| self.desired.keys_of(&s.owner()).iter());
         keys.filter_map(|key| self.explained(key)).collect()
     }
 
@@ -179,38 +191,78 @@ impl Controller {
             Some(_) => ObjectState::Different,
             None => ObjectState::Missing,
         };
-        let owners = self.desired.owners(key).iter().map(ToString::to_string).collect();
+        let owners = self
+            .desired
+            .owners(key)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let failure = self.failures.get(key).cloned();
-        Some(ExplainedObject { key: key.clone(), spec: want.clone(), owners, state, failure })
+        Some(ExplainedObject {
+            key: key.clone(),
+            spec: want.clone(),
+            owners,
+            state,
+            failure,
+        })
     }
 
     /// What a request would do, without doing it: its operations, with who wants each object.
     pub fn dry_run(&self, now_ms: u64, command: Command) -> Result<Vec<(Op, Vec<String>)>, Reject> {
         let mut copy = self.clone();
         let request = RequestId(u64::MAX);
-        let decision = copy.handle(now_ms, Event::Command { request, command, seed: 1 });
+        let decision = copy.handle(
+            now_ms,
+            Event::Command {
+                request,
+                command,
+                seed: 1,
+            },
+        );
         for (_, reply) in decision.replies {
             reply?;
         }
-        let plan = decision.effects.into_iter().find_map(|effect| match effect {
-            Effect::Apply { plan, .. } => Some(plan),
-            Effect::Observe { .. } | Effect::WriteFiles(_) | Effect::RemoveFiles(_) => None,
-        });
+        let plan = decision
+            .effects
+            .into_iter()
+            .find_map(|effect| match effect {
+                Effect::Apply { plan, .. } => Some(plan),
+                Effect::Observe { .. } | Effect::WriteFiles(_) | Effect::RemoveFiles(_) => None,
+            });
         let Some(plan) = plan else {
-            return Err(Reject::new(Code::Busy, "plan", "another request works on the same objects")
-                .hint("try again in a moment"));
+            return Err(Reject::new(
+                Code::Busy,
+                "plan",
+                "another request works on the same objects",
+            )
+            .hint("try again in a moment"));
         };
         let owners = |key: &Key| {
-            let owners = if copy.desired.owners(key).is_empty() { &self.desired } else { &copy.desired };
+            let owners = if copy.desired.owners(key).is_empty() {
+                &self.desired
+            } else {
+                &copy.desired
+            };
             owners.owners(key).iter().map(ToString::to_string).collect()
         };
-        Ok(plan.ops.into_iter().map(|op| (op.clone(), owners(&op.key))).collect())
+        Ok(plan
+            .ops
+            .into_iter()
+            .map(|op| (op.clone(), owners(&op.key)))
+            .collect())
     }
 
     /// Which endpoint owns the link `name` of the host.
     pub fn owners_of_link(&self, name: IfName) -> Vec<String> {
-        let key = Key::Link(LinkKey { netns: Netns::Host, name });
-        self.desired.owners(&key).iter().map(ToString::to_string).collect()
+        let key = Key::Link(LinkKey {
+            netns: Netns::Host,
+            name,
+        });
+        self.desired
+            .owners(&key)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// The namespace of a sandbox, as plans name it.

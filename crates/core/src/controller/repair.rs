@@ -81,7 +81,11 @@ impl Controller {
         decision: &mut Decision,
     ) {
         if let Some(open) = self.repair.open {
-            let waiting = Waiting { request, command: command.clone(), seed: 0 };
+            let waiting = Waiting {
+                request,
+                command: command.clone(),
+                seed: 0,
+            };
             self.wait(open, waiting, decision);
             return;
         }
@@ -98,13 +102,36 @@ impl Controller {
         let job = self.new_job();
         self.repair.open = Some(job);
         self.repair.touched = self.in_flight.keys().cloned().collect();
-        let done = Done::Compared { look_only, rounds: 0, ops: vec![], failures: vec![], full };
+        let done = Done::Compared {
+            look_only,
+            rounds: 0,
+            ops: vec![],
+            failures: vec![],
+            full,
+        };
         let plan = Plan::default();
         let (subjects, undo) = (BTreeSet::new(), Vec::new());
-        self.jobs
-            .insert(job, Job { request, subjects, undo, stage: Stage::Observe, done, plan });
-        let sandboxes = if full { self.live_namespaces() } else { Vec::new() };
-        decision.effects.push(Effect::Observe { job, sandboxes, sysctls: self.wanted_sysctls() });
+        self.jobs.insert(
+            job,
+            Job {
+                request,
+                subjects,
+                undo,
+                stage: Stage::Observe,
+                done,
+                plan,
+            },
+        );
+        let sandboxes = if full {
+            self.live_namespaces()
+        } else {
+            Vec::new()
+        };
+        decision.effects.push(Effect::Observe {
+            job,
+            sandboxes,
+            sysctls: self.wanted_sysctls(),
+        });
     }
 
     /// Does what the clock asks for.
@@ -136,14 +163,20 @@ impl Controller {
         missing: &[Netns],
         decision: &mut Decision,
     ) {
-        let Some(mut job) = self.jobs.remove(&id) else { return };
+        let Some(mut job) = self.jobs.remove(&id) else {
+            return;
+        };
         self.repair.open = None;
         let touched = std::mem::take(&mut self.repair.touched);
         let found = match found {
             Ok(found) => found,
             Err(reason) => {
                 self.repair.soon(now_ms, PAUSE_MAX_MS);
-                let reject = Reject::new(Code::Kernel, "host", format!("the kernel could not be read: {reason}"));
+                let reject = Reject::new(
+                    Code::Kernel,
+                    "host",
+                    format!("the kernel could not be read: {reason}"),
+                );
                 if let Some(request) = job.request {
                     decision.replies.push((request, Err(reject)));
                 }
@@ -151,7 +184,12 @@ impl Controller {
                 return;
             }
         };
-        let Done::Compared { look_only, full, .. } = job.done else { return };
+        let Done::Compared {
+            look_only, full, ..
+        } = job.done
+        else {
+            return;
+        };
         self.stop_missing(missing, decision);
         let keys = self.believe(found, full, &touched);
         let plan = diff(&keys, &self.desired, &self.believed);
@@ -170,7 +208,15 @@ impl Controller {
 
     /// After a round of repair: what still differs, unless it only failed again.
     pub(super) fn next_round(&mut self, job: &mut Job, report: &Report) -> Option<Plan> {
-        let Done::Compared { rounds, ops, failures, .. } = &mut job.done else { return None };
+        let Done::Compared {
+            rounds,
+            ops,
+            failures,
+            ..
+        } = &mut job.done
+        else {
+            return None;
+        };
         *rounds += 1;
         for (op, outcome) in job.plan.ops.iter().zip(&report.outcomes) {
             match outcome {
@@ -191,7 +237,12 @@ impl Controller {
 
     /// Takes what was found as what is there, except for keys that were worked on meanwhile. Returns the keys
     /// that were compared.
-    fn believe(&mut self, mut found: Objects, full: bool, touched: &BTreeSet<Key>) -> BTreeSet<Key> {
+    fn believe(
+        &mut self,
+        mut found: Objects,
+        full: bool,
+        touched: &BTreeSet<Key>,
+    ) -> BTreeSet<Key> {
         let seen = |key: &Key| full || matches!(key, Key::Netns(_)) || key.netns() == Netns::Host;
         let mut keys: BTreeSet<Key> = self.desired.keys().filter(|k| seen(k)).cloned().collect();
         keys.extend(self.believed.keys().filter(|k| seen(k)).cloned());
@@ -228,28 +279,44 @@ impl Controller {
             .cloned()
             .collect();
         for mut sandbox in gone {
-            let endpoints: Vec<_> =
-                self.state.endpoints_of_sandbox(sandbox.id).into_iter().cloned().collect();
+            let endpoints: Vec<_> = self
+                .state
+                .endpoints_of_sandbox(sandbox.id)
+                .into_iter()
+                .cloned()
+                .collect();
             for mut endpoint in endpoints {
                 endpoint.attachment = None;
-                self.state.set_endpoint(endpoint.id, Some(endpoint), &mut change);
+                self.state
+                    .set_endpoint(endpoint.id, Some(endpoint), &mut change);
             }
             sandbox.state = SandboxState::Stopped;
-            self.state.set_sandbox(sandbox.id, Some(sandbox), &mut change);
+            self.state
+                .set_sandbox(sandbox.id, Some(sandbox), &mut change);
         }
         self.replan(&change.dirty);
-        Self::store(decision, change.take_writes(), false);
+        Self::store(decision, change.take_writes(None), false);
     }
 
     pub(super) fn kernel_changed(&mut self, now_ms: u64, notice: Notice) {
-        let ours = |key: Key| self.believed.contains_key(&key) && !self.in_flight.contains_key(&key);
-        let link = |name: IfName| Key::Link(LinkKey { netns: Netns::Host, name });
+        let ours =
+            |key: Key| self.believed.contains_key(&key) && !self.in_flight.contains_key(&key);
+        let link = |name: IfName| {
+            Key::Link(LinkKey {
+                netns: Netns::Host,
+                name,
+            })
+        };
         let delay = match notice {
             Notice::LinkGone(name) if ours(link(name)) => SOON_MS,
             Notice::LinkChanged(name) if ours(link(name)) => SOON_MS,
             Notice::AddressGone(name, ip) => {
                 let netns = Netns::Host;
-                let key = tombolo_netstate::object::address::AddressKey { netns, link: name, ip };
+                let key = tombolo_netstate::object::address::AddressKey {
+                    netns,
+                    link: name,
+                    ip,
+                };
                 if !ours(Key::Address(key)) {
                     return;
                 }
@@ -265,7 +332,11 @@ impl Controller {
     pub(super) fn set_facts(&mut self, now_ms: u64, mut facts: Facts, decision: &mut Decision) {
         facts.sysctls.extend(self.sysctls_before.clone());
         let follows = facts.uplink_mtu() != self.facts.uplink_mtu()
-            || facts.uplinks.iter().map(|u| &u.name).ne(self.facts.uplinks.iter().map(|u| &u.name));
+            || facts
+                .uplinks
+                .iter()
+                .map(|u| &u.name)
+                .ne(self.facts.uplinks.iter().map(|u| &u.name));
         self.facts = facts;
         if follows {
             self.stale.extend(self.every_subject());
@@ -276,14 +347,25 @@ impl Controller {
 
     /// Plans stale subjects that nobody works on.
     fn refresh(&mut self, decision: &mut Decision) {
-        let free: BTreeSet<Subject> =
-            self.stale.iter().filter(|s| !self.busy.contains_key(s)).copied().collect();
+        let free: BTreeSet<Subject> = self
+            .stale
+            .iter()
+            .filter(|s| !self.busy.contains_key(s))
+            .copied()
+            .collect();
         if free.is_empty() {
             return;
         }
         let mut change = Change::default();
         change.dirty.clone_from(&free);
-        match self.begin(None, Draft { change, done: Done::Refreshed }, decision) {
+        match self.begin(
+            None,
+            Draft {
+                change,
+                done: Done::Refreshed,
+            },
+            decision,
+        ) {
             Ok(()) => self.stale.retain(|subject| !free.contains(subject)),
             Err(Halt::Wait(_)) => {}
             // What cannot be planned now is planned with the next change that concerns it.
@@ -294,7 +376,10 @@ impl Controller {
     fn live_namespaces(&self) -> Vec<Netns> {
         let live = |state| matches!(state, SandboxState::Running | SandboxState::Creating);
         let sandboxes = self.state.sandboxes().filter(|s| live(s.state));
-        sandboxes.filter(|s| s.spec.netns != SandboxNetns::Host).map(driver::netns_of).collect()
+        sandboxes
+            .filter(|s| s.spec.netns != SandboxNetns::Host)
+            .map(driver::netns_of)
+            .collect()
     }
 
     fn wanted_sysctls(&self) -> Vec<(SysctlKey, SysctlSpec)> {
@@ -302,10 +387,13 @@ impl Controller {
             (Key::Sysctl(key), Some(Spec::Sysctl(spec))) => Some((key.clone(), spec.clone())),
             _ => None,
         };
-        let mut sysctls: BTreeMap<SysctlKey, SysctlSpec> = self.desired.keys().filter_map(wanted).collect();
+        let mut sysctls: BTreeMap<SysctlKey, SysctlSpec> =
+            self.desired.keys().filter_map(wanted).collect();
         // Those that were ours and are no longer wanted are still to be put back.
         for (path, before) in &self.sysctls_before {
-            let key = SysctlKey { path: path.as_str().into() };
+            let key = SysctlKey {
+                path: path.as_str().into(),
+            };
             let (value, restore) = (before.as_str().into(), before.as_str().into());
             sysctls.entry(key).or_insert(SysctlSpec { value, restore });
         }
@@ -314,13 +402,19 @@ impl Controller {
 
     fn idle_leaves(&self) -> Vec<Subject> {
         let used = |id, leaf| self.state.leaves(id).any(|(other, _)| other == leaf);
-        let idle = self.live_leaves.iter().filter(|(id, leaf)| !used(*id, *leaf));
+        let idle = self
+            .live_leaves
+            .iter()
+            .filter(|(id, leaf)| !used(*id, *leaf));
         idle.map(|(id, leaf)| Subject::Leaf(*id, *leaf)).collect()
     }
 
     /// Whether a link that we believe in is a bridge.
     pub fn is_our_bridge(&self, name: IfName) -> bool {
-        let key = Key::Link(LinkKey { netns: Netns::Host, name });
+        let key = Key::Link(LinkKey {
+            netns: Netns::Host,
+            name,
+        });
         matches!(self.believed.get(&key), Some(Spec::Link(link)) if matches!(link.kind, LinkKind::Bridge { .. }))
     }
 }

@@ -55,33 +55,51 @@ impl Controller {
         }
         self.withdraw_unanswered(rebooted, &mut change, &mut restored);
         self.adopt_addresses(&mut restored);
-        let attached = self.state.endpoints().filter_map(|e| Some((e.network, e.attachment.as_ref()?.leaf)));
+        let attached = self
+            .state
+            .endpoints()
+            .filter_map(|e| Some((e.network, e.attachment.as_ref()?.leaf)));
         self.live_leaves = attached.filter(|(_, leaf)| *leaf != 0).collect();
         for subject in self.every_subject() {
             match self.objects_of(subject) {
                 Ok(objects) => {
                     if let Err(clash) = self.desired.set(&subject.owner(), objects) {
-                        restored.notes.push(format!("{subject} is not planned: {clash}"));
+                        restored
+                            .notes
+                            .push(format!("{subject} is not planned: {clash}"));
                     }
                 }
-                Err(reject) => restored.notes.push(format!("{subject} is not planned: {reject}")),
+                Err(reject) => restored
+                    .notes
+                    .push(format!("{subject} is not planned: {reject}")),
             }
         }
-        restored.writes = change.take_writes();
+        restored.writes = change.take_writes(None);
         Ok(restored)
     }
 
-    fn withdraw_unanswered(&mut self, rebooted: bool, change: &mut Change, restored: &mut Restored) {
+    fn withdraw_unanswered(
+        &mut self,
+        rebooted: bool,
+        change: &mut Change,
+        restored: &mut Restored,
+    ) {
         let networks: Vec<Network> = self.state.networks().cloned().collect();
         for network in networks.iter().filter(|n| n.state != NetworkState::Ready) {
-            restored.notes.push(format!("network {} was not finished and is withdrawn", network.spec.name));
+            restored.notes.push(format!(
+                "network {} was not finished and is withdrawn",
+                network.spec.name
+            ));
             self.state.set_network(network.id, None, change);
         }
         let sandboxes: Vec<Sandbox> = self.state.sandboxes().cloned().collect();
         for mut sandbox in sandboxes {
             match sandbox.state {
                 SandboxState::Creating | SandboxState::Deleting => {
-                    restored.notes.push(format!("sandbox {} was not finished and is withdrawn", sandbox.name));
+                    restored.notes.push(format!(
+                        "sandbox {} was not finished and is withdrawn",
+                        sandbox.name
+                    ));
                     self.state.set_sandbox(sandbox.id, None, change);
                 }
                 SandboxState::Running if rebooted => {
@@ -97,12 +115,20 @@ impl Controller {
         }
     }
 
-    fn withdraw_endpoint(&mut self, endpoint: Endpoint, change: &mut Change, restored: &mut Restored) {
+    fn withdraw_endpoint(
+        &mut self,
+        endpoint: Endpoint,
+        change: &mut Change,
+        restored: &mut Restored,
+    ) {
         let sandbox = endpoint.sandbox.and_then(|id| self.state.sandbox(id));
         let runs = sandbox.is_some_and(|s| s.state == SandboxState::Running);
         let orphan = self.state.network(endpoint.network).is_none();
         if endpoint.fresh || endpoint.deleting || orphan {
-            restored.notes.push(format!("endpoint {} was not finished and is withdrawn", endpoint.name));
+            restored.notes.push(format!(
+                "endpoint {} was not finished and is withdrawn",
+                endpoint.name
+            ));
             self.state.set_endpoint(endpoint.id, None, change);
             return;
         }
@@ -111,7 +137,12 @@ impl Controller {
         if unanswered || (attached && !runs) || (endpoint.sandbox.is_some() && sandbox.is_none()) {
             let mut kept = endpoint;
             kept.attachment = None;
-            if unanswered || self.state.sandbox(kept.sandbox.unwrap_or_default()).is_none() {
+            if unanswered
+                || self
+                    .state
+                    .sandbox(kept.sandbox.unwrap_or_default())
+                    .is_none()
+            {
                 kept.sandbox = None;
             }
             self.state.set_endpoint(kept.id, Some(kept), change);
@@ -125,16 +156,24 @@ impl Controller {
         for network in state.networks() {
             for pool in &network.pools {
                 if let Err(reject) = space.adopt_pool(network.spec.name.as_str(), pool_spec(pool)) {
-                    restored.notes.push(format!("network {}: {reject}", network.spec.name));
+                    restored
+                        .notes
+                        .push(format!("network {}: {reject}", network.spec.name));
                 }
             }
         }
         for endpoint in state.endpoints() {
             for address in &endpoint.addresses {
                 let owner = endpoint.id.to_string();
-                let lease = LeaseRecord { address: address.addr(), owner, state: LeaseState::Held };
+                let lease = LeaseRecord {
+                    address: address.addr(),
+                    owner,
+                    state: LeaseState::Held,
+                };
                 if let Err(reject) = space.adopt_lease(address.trunc(), lease) {
-                    restored.notes.push(format!("endpoint {}: {reject}", endpoint.name));
+                    restored
+                        .notes
+                        .push(format!("endpoint {}: {reject}", endpoint.name));
                 }
             }
         }
@@ -145,7 +184,11 @@ impl Controller {
     pub(super) fn every_subject(&self) -> Vec<Subject> {
         let mut subjects = vec![Subject::Host];
         subjects.extend(self.state.networks().map(|n| Subject::Network(n.id)));
-        subjects.extend(self.live_leaves.iter().map(|(id, leaf)| Subject::Leaf(*id, *leaf)));
+        subjects.extend(
+            self.live_leaves
+                .iter()
+                .map(|(id, leaf)| Subject::Leaf(*id, *leaf)),
+        );
         subjects.extend(self.state.sandboxes().map(|s| Subject::Sandbox(s.id)));
         subjects.extend(self.state.endpoints().map(|e| Subject::Endpoint(e.id)));
         subjects

@@ -9,7 +9,9 @@ use crate::command::Reference;
 use crate::driver;
 use crate::id::{EndpointId, Name, NetworkId, SandboxId, Seed};
 use crate::limits::{ENDPOINTS_PER_SANDBOX_MAX, SANDBOXES_MAX};
-use crate::model::{Endpoint, EndpointSpec, Network, Sandbox, SandboxNetns, SandboxSpec, SandboxState};
+use crate::model::{
+    Endpoint, EndpointSpec, Network, Sandbox, SandboxNetns, SandboxSpec, SandboxState,
+};
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
@@ -32,8 +34,14 @@ impl Controller {
         for (network, endpoint) in networks {
             wanted.push((self.usable_network(&network)?, endpoint));
         }
-        let sandbox =
-            Sandbox { id, name, state: SandboxState::Creating, epoch: 1, created_ms: now_ms, spec };
+        let sandbox = Sandbox {
+            id,
+            name,
+            state: SandboxState::Creating,
+            epoch: 1,
+            created_ms: now_ms,
+            spec,
+        };
         let mut change = Change::default();
         self.state.set_sandbox(id, Some(sandbox), &mut change);
         for (network, spec) in wanted {
@@ -44,7 +52,10 @@ impl Controller {
                 return Err(halt);
             }
         }
-        Ok(Draft { change, done: Done::SandboxRunning(id) })
+        Ok(Draft {
+            change,
+            done: Done::SandboxRunning(id),
+        })
     }
 
     pub(super) fn delete_sandbox(
@@ -69,32 +80,52 @@ impl Controller {
         let id = sandbox.id;
         sandbox.state = SandboxState::Deleting;
         self.state.set_sandbox(id, Some(sandbox), &mut change);
-        Ok(Draft { change, done: Done::SandboxGone(id, gone) })
+        Ok(Draft {
+            change,
+            done: Done::SandboxGone(id, gone),
+        })
     }
 
     pub(super) fn stop_sandbox(&mut self, reference: &Reference) -> Result<Draft, Halt> {
         let (mut sandbox, endpoints) = self.free_sandbox(reference)?;
         if sandbox.state != SandboxState::Running {
-            return Err(Reject::new(Code::NotRunning, &sandbox.name, "the sandbox is not running").into());
+            return Err(Reject::new(
+                Code::NotRunning,
+                &sandbox.name,
+                "the sandbox is not running",
+            )
+            .into());
         }
         let mut change = Change::default();
         for mut endpoint in endpoints {
             endpoint.attachment = None;
-            self.state.set_endpoint(endpoint.id, Some(endpoint), &mut change);
+            self.state
+                .set_endpoint(endpoint.id, Some(endpoint), &mut change);
         }
         let id = sandbox.id;
         sandbox.state = SandboxState::Stopped;
         self.state.set_sandbox(id, Some(sandbox), &mut change);
-        Ok(Draft { change, done: Done::SandboxStopped(id) })
+        Ok(Draft {
+            change,
+            done: Done::SandboxStopped(id),
+        })
     }
 
     pub(super) fn start_sandbox(&mut self, reference: &Reference) -> Result<Draft, Halt> {
         let (mut sandbox, endpoints) = self.free_sandbox(reference)?;
         if sandbox.state != SandboxState::Stopped {
-            return Err(Reject::new(Code::Running, &sandbox.name, "the sandbox is running already").into());
+            return Err(Reject::new(
+                Code::Running,
+                &sandbox.name,
+                "the sandbox is running already",
+            )
+            .into());
         }
         if let SandboxNetns::Adopted { path, .. } = &sandbox.spec.netns {
-            let message = format!("its namespace {} was somebody else's and is gone", path.display());
+            let message = format!(
+                "its namespace {} was somebody else's and is gone",
+                path.display()
+            );
             return Err(Reject::new(Code::MissingNamespace, &sandbox.name, message)
                 .hint("make a new sandbox for the new namespace")
                 .into());
@@ -110,11 +141,16 @@ impl Controller {
                 return Err(halt);
             }
         }
-        Ok(Draft { change, done: Done::SandboxRunning(id) })
+        Ok(Draft {
+            change,
+            done: Done::SandboxRunning(id),
+        })
     }
 
     pub(super) fn sandbox_objects(&self, id: SandboxId) -> Result<Objects, Reject> {
-        let Some(sandbox) = self.state.sandbox(id) else { return Ok(Objects::new()) };
+        let Some(sandbox) = self.state.sandbox(id) else {
+            return Ok(Objects::new());
+        };
         match sandbox.state {
             SandboxState::Stopped | SandboxState::Deleting => Ok(Objects::new()),
             SandboxState::Creating | SandboxState::Running => {
@@ -126,14 +162,20 @@ impl Controller {
     /// The endpoints of a sandbox with their networks.
     pub(super) fn joined(&self, id: SandboxId) -> Vec<(&Network, &Endpoint)> {
         let endpoints = self.state.endpoints_of_sandbox(id).into_iter();
-        endpoints.filter_map(|e| Some((self.state.network(e.network)?, e))).collect()
+        endpoints
+            .filter_map(|e| Some((self.state.network(e.network)?, e)))
+            .collect()
     }
 
     fn free_sandbox(&self, reference: &Reference) -> Result<(Sandbox, Vec<Endpoint>), Halt> {
         let id = self.usable_sandbox(reference)?;
         let sandbox = self.state.find_sandbox(reference)?.clone();
-        let endpoints: Vec<Endpoint> =
-            self.state.endpoints_of_sandbox(id).into_iter().cloned().collect();
+        let endpoints: Vec<Endpoint> = self
+            .state
+            .endpoints_of_sandbox(id)
+            .into_iter()
+            .cloned()
+            .collect();
         for endpoint in &endpoints {
             self.must_be_free(Subject::Endpoint(endpoint.id))?;
         }
@@ -152,15 +194,19 @@ impl Controller {
             None => made().map_err(|text: String| Reject::new(Code::InvalidName, id, text))?,
         };
         if self.state.sandbox_named(&name).is_some() {
-            return Err(Reject::new(Code::NameTaken, name, "a sandbox of this name exists")
-                .hint("choose another name, or remove that sandbox first"));
+            return Err(
+                Reject::new(Code::NameTaken, name, "a sandbox of this name exists")
+                    .hint("choose another name, or remove that sandbox first"),
+            );
         }
         if let SandboxNetns::Adopted { inode, .. } = spec.netns {
             let same = |s: &&Sandbox| matches!(s.spec.netns, SandboxNetns::Adopted { inode: other, .. } if other == inode);
             let live = |s: &&Sandbox| s.state != SandboxState::Stopped;
             if let Some(other) = self.state.sandboxes().filter(live).find(same) {
                 let message = format!("the namespace is already that of sandbox {}", other.name);
-                return Err(Reject::new(Code::NamespaceTaken, name, message).hint("use that sandbox"));
+                return Err(
+                    Reject::new(Code::NamespaceTaken, name, message).hint("use that sandbox")
+                );
             }
         }
         Ok(name)

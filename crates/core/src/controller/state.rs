@@ -33,7 +33,10 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(cooldown_ms: u64) -> Self {
-        Self { space: Space::new(cooldown_ms), ..Self::default() }
+        Self {
+            space: Space::new(cooldown_ms),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn network(&self, id: NetworkId) -> Option<&Network> {
@@ -61,19 +64,29 @@ impl State {
     }
 
     pub(crate) fn network_named(&self, name: &Name) -> Option<&Network> {
-        self.network_names.get(name).and_then(|id| self.network(*id))
+        self.network_names
+            .get(name)
+            .and_then(|id| self.network(*id))
     }
 
     pub(crate) fn sandbox_named(&self, name: &Name) -> Option<&Sandbox> {
-        self.sandbox_names.get(name).and_then(|id| self.sandbox(*id))
+        self.sandbox_names
+            .get(name)
+            .and_then(|id| self.sandbox(*id))
     }
 
     pub(crate) fn endpoint_named(&self, name: &Name, network: NetworkId) -> Option<&Endpoint> {
-        self.endpoint_names.get(&(name.clone(), network)).and_then(|id| self.endpoint(*id))
+        self.endpoint_names
+            .get(&(name.clone(), network))
+            .and_then(|id| self.endpoint(*id))
     }
 
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        (self.networks.len(), self.endpoints.len(), self.sandboxes.len())
+        (
+            self.networks.len(),
+            self.endpoints.len(),
+            self.sandboxes.len(),
+        )
     }
 
     pub(crate) fn endpoint_count(&self, network: NetworkId) -> usize {
@@ -81,7 +94,11 @@ impl State {
     }
 
     pub(crate) fn endpoints_of_network(&self, id: NetworkId) -> impl Iterator<Item = &Endpoint> {
-        self.in_network.get(&id).into_iter().flatten().filter_map(|id| self.endpoint(*id))
+        self.in_network
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.endpoint(*id))
     }
 
     /// The endpoints of a sandbox in the order in which they were joined.
@@ -94,15 +111,27 @@ impl State {
 
     /// How many endpoints are attached to each bridge of a network.
     pub(crate) fn leaves(&self, network: NetworkId) -> impl Iterator<Item = (u16, u16)> + '_ {
-        self.leaves.get(&network).into_iter().flatten().map(|(leaf, ports)| (*leaf, *ports))
+        self.leaves
+            .get(&network)
+            .into_iter()
+            .flatten()
+            .map(|(leaf, ports)| (*leaf, *ports))
     }
 
     /// The network that a name, an id or the beginning of an id means.
     pub(crate) fn find_network(&self, reference: &Reference) -> Result<&Network, Reject> {
-        let by_name = reference.0.parse().ok().and_then(|name| self.network_named(&name));
+        let by_name = reference
+            .0
+            .parse()
+            .ok()
+            .and_then(|name| self.network_named(&name));
         let unknown = || {
-            Reject::new(Code::UnknownNetwork, &reference.0, "no network has this name or id")
-                .hint("`tombolo network ls` shows the networks")
+            Reject::new(
+                Code::UnknownNetwork,
+                &reference.0,
+                "no network has this name or id",
+            )
+            .hint("`tombolo network ls` shows the networks")
         };
         match by_name {
             Some(network) => Ok(network),
@@ -115,10 +144,18 @@ impl State {
 
     /// The sandbox that a name, an id or the beginning of an id means.
     pub(crate) fn find_sandbox(&self, reference: &Reference) -> Result<&Sandbox, Reject> {
-        let by_name = reference.0.parse().ok().and_then(|name| self.sandbox_named(&name));
+        let by_name = reference
+            .0
+            .parse()
+            .ok()
+            .and_then(|name| self.sandbox_named(&name));
         let unknown = || {
-            Reject::new(Code::UnknownSandbox, &reference.0, "no sandbox has this name or id")
-                .hint("`tombolo sandbox ls` shows the sandboxes")
+            Reject::new(
+                Code::UnknownSandbox,
+                &reference.0,
+                "no sandbox has this name or id",
+            )
+            .hint("`tombolo sandbox ls` shows the sandboxes")
         };
         match by_name {
             Some(sandbox) => Ok(sandbox),
@@ -132,8 +169,12 @@ impl State {
     /// The endpoint that an id, the beginning of an id, `NETWORK/NAME` or an unambiguous name means.
     pub(crate) fn find_endpoint(&self, reference: &Reference) -> Result<&Endpoint, Reject> {
         let unknown = || {
-            Reject::new(Code::UnknownEndpoint, &reference.0, "no endpoint has this name or id")
-                .hint("`tombolo endpoint ls` shows the endpoints; NETWORK/NAME points at one of them")
+            Reject::new(
+                Code::UnknownEndpoint,
+                &reference.0,
+                "no endpoint has this name or id",
+            )
+            .hint("`tombolo endpoint ls` shows the endpoints; NETWORK/NAME points at one of them")
         };
         if let Some((network, name)) = reference.0.split_once('/') {
             let network = self.find_network(&Reference(network.to_owned()))?;
@@ -142,8 +183,14 @@ impl State {
         }
         if let Ok(name) = reference.0.parse::<Name>() {
             let from = (name.clone(), NetworkId(0));
-            let named = self.endpoint_names.range(from..).take_while(|((other, _), _)| *other == name);
-            let named: Vec<&Endpoint> = named.filter_map(|(_, id)| self.endpoint(*id)).take(2).collect();
+            let named = self
+                .endpoint_names
+                .range(from..)
+                .take_while(|((other, _), _)| *other == name);
+            let named: Vec<&Endpoint> = named
+                .filter_map(|(_, id)| self.endpoint(*id))
+                .take(2)
+                .collect();
             if let Some(endpoint) = one(named, reference)? {
                 return Ok(endpoint);
             }
@@ -153,13 +200,22 @@ impl State {
     }
 
     /// Stores a network, or erases it.
-    pub(crate) fn set_network(&mut self, id: NetworkId, network: Option<Network>, change: &mut Change) {
+    pub(crate) fn set_network(
+        &mut self,
+        id: NetworkId,
+        network: Option<Network>,
+        change: &mut Change,
+    ) {
         let write = match &network {
             Some(network) => record::put(record::NETWORK, &id.to_string(), network),
             None => record::erase(record::NETWORK, &id.to_string()),
         };
         let before = self.swap_network(id, network);
-        change.note(Undo::Network(id, before.map(Box::new)), write, Subject::Network(id));
+        change.note(
+            Undo::Network(id, before.map(Box::new)),
+            write,
+            Subject::Network(id),
+        );
     }
 
     /// Stores an endpoint, or erases it.
@@ -174,17 +230,30 @@ impl State {
             None => record::erase(record::ENDPOINT, &id.to_string()),
         };
         let before = self.swap_endpoint(id, endpoint);
-        change.note(Undo::Endpoint(id, before.map(Box::new)), write, Subject::Endpoint(id));
+        change.note(
+            Undo::Endpoint(id, before.map(Box::new)),
+            write,
+            Subject::Endpoint(id),
+        );
     }
 
     /// Stores a sandbox, or erases it.
-    pub(crate) fn set_sandbox(&mut self, id: SandboxId, sandbox: Option<Sandbox>, change: &mut Change) {
+    pub(crate) fn set_sandbox(
+        &mut self,
+        id: SandboxId,
+        sandbox: Option<Sandbox>,
+        change: &mut Change,
+    ) {
         let write = match &sandbox {
             Some(sandbox) => record::put(record::SANDBOX, &id.to_string(), sandbox),
             None => record::erase(record::SANDBOX, &id.to_string()),
         };
         let before = self.swap_sandbox(id, sandbox);
-        change.note(Undo::Sandbox(id, before.map(Box::new)), write, Subject::Sandbox(id));
+        change.note(
+            Undo::Sandbox(id, before.map(Box::new)),
+            write,
+            Subject::Sandbox(id),
+        );
     }
 
     /// Takes an address out of a pool.
@@ -205,7 +274,9 @@ impl State {
         for step in undo.into_iter().rev() {
             match step {
                 Undo::Network(id, before) => self.set_network(id, before.map(|b| *b), &mut change),
-                Undo::Endpoint(id, before) => self.set_endpoint(id, before.map(|b| *b), &mut change),
+                Undo::Endpoint(id, before) => {
+                    self.set_endpoint(id, before.map(|b| *b), &mut change)
+                }
                 Undo::Sandbox(id, before) => self.set_sandbox(id, before.map(|b| *b), &mut change),
                 // A time long past: an address that was never used needs no rest.
                 Undo::Lease(ip, owner) => drop(self.space.release(ip, &owner, 0)),
@@ -215,7 +286,11 @@ impl State {
         change
     }
 
-    pub(crate) fn swap_network(&mut self, id: NetworkId, network: Option<Network>) -> Option<Network> {
+    pub(crate) fn swap_network(
+        &mut self,
+        id: NetworkId,
+        network: Option<Network>,
+    ) -> Option<Network> {
         let before = self.networks.remove(&id);
         if let Some(before) = &before {
             self.network_names.remove(&before.spec.name);
@@ -227,10 +302,15 @@ impl State {
         before
     }
 
-    pub(crate) fn swap_endpoint(&mut self, id: EndpointId, endpoint: Option<Endpoint>) -> Option<Endpoint> {
+    pub(crate) fn swap_endpoint(
+        &mut self,
+        id: EndpointId,
+        endpoint: Option<Endpoint>,
+    ) -> Option<Endpoint> {
         let before = self.endpoints.remove(&id);
         if let Some(before) = &before {
-            self.endpoint_names.remove(&(before.name.clone(), before.network));
+            self.endpoint_names
+                .remove(&(before.name.clone(), before.network));
             drop_member(&mut self.in_network, before.network, id);
             if let Some(sandbox) = before.sandbox {
                 drop_member(&mut self.in_sandbox, sandbox, id);
@@ -238,8 +318,12 @@ impl State {
             self.count_port(before, false);
         }
         if let Some(endpoint) = endpoint {
-            self.endpoint_names.insert((endpoint.name.clone(), endpoint.network), id);
-            self.in_network.entry(endpoint.network).or_default().insert(id);
+            self.endpoint_names
+                .insert((endpoint.name.clone(), endpoint.network), id);
+            self.in_network
+                .entry(endpoint.network)
+                .or_default()
+                .insert(id);
             if let Some(sandbox) = endpoint.sandbox {
                 self.in_sandbox.entry(sandbox).or_default().insert(id);
             }
@@ -249,7 +333,11 @@ impl State {
         before
     }
 
-    pub(crate) fn swap_sandbox(&mut self, id: SandboxId, sandbox: Option<Sandbox>) -> Option<Sandbox> {
+    pub(crate) fn swap_sandbox(
+        &mut self,
+        id: SandboxId,
+        sandbox: Option<Sandbox>,
+    ) -> Option<Sandbox> {
         let before = self.sandboxes.remove(&id);
         if let Some(before) = &before {
             self.sandbox_names.remove(&before.name);
@@ -263,14 +351,21 @@ impl State {
 
     /// Whether a network's record is past its creation and not being removed.
     pub(crate) fn is_ready(&self, id: NetworkId) -> bool {
-        self.network(id).is_some_and(|network| network.state == NetworkState::Ready)
+        self.network(id)
+            .is_some_and(|network| network.state == NetworkState::Ready)
     }
 
     fn count_port(&mut self, endpoint: &Endpoint, added: bool) {
-        let Some(attachment) = &endpoint.attachment else { return };
+        let Some(attachment) = &endpoint.attachment else {
+            return;
+        };
         let leaves = self.leaves.entry(endpoint.network).or_default();
         let ports = leaves.entry(attachment.leaf).or_default();
-        *ports = if added { ports.saturating_add(1) } else { ports.saturating_sub(1) };
+        *ports = if added {
+            ports.saturating_add(1)
+        } else {
+            ports.saturating_sub(1)
+        };
         if *ports == 0 {
             leaves.remove(&attachment.leaf);
         }
@@ -310,15 +405,23 @@ fn with_prefix<'a, K: Ord + Copy, V>(
     id: fn(u128) -> K,
 ) -> Vec<&'a V> {
     match prefix_range(text) {
-        Some((low, high)) => map.range(id(low)..=id(high)).map(|(_, v)| v).take(2).collect(),
+        Some((low, high)) => map
+            .range(id(low)..=id(high))
+            .map(|(_, v)| v)
+            .take(2)
+            .collect(),
         None => Vec::new(),
     }
 }
 
 fn one<T>(mut found: Vec<T>, reference: &Reference) -> Result<Option<T>, Reject> {
     if found.len() > 1 {
-        return Err(Reject::new(Code::AmbiguousReference, &reference.0, "several objects fit")
-            .hint("give more digits of the id, or NETWORK/NAME for an endpoint"));
+        return Err(Reject::new(
+            Code::AmbiguousReference,
+            &reference.0,
+            "several objects fit",
+        )
+        .hint("give more digits of the id, or NETWORK/NAME for an endpoint"));
     }
     Ok(found.pop())
 }

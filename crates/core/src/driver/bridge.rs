@@ -35,29 +35,41 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
     names::interface(&format!("{}0", spec.interface_prefix))?;
     mtu::validate(network)?;
     if spec.ipv6 && !context.facts.ipv6 {
-        return Err(Reject::new(Code::Ipv6Disabled, &spec.name, "the kernel has no IPv6, or it is off")
-            .hint("boot without ipv6.disable=1, or leave IPv6 out"));
+        return Err(Reject::new(
+            Code::Ipv6Disabled,
+            &spec.name,
+            "the kernel has no IPv6, or it is off",
+        )
+        .hint("boot without ipv6.disable=1, or leave IPv6 out"));
     }
     if !spec.ipv4 && !spec.ipv6 {
-        return Err(Reject::new(Code::InvalidCombination, &spec.name, "neither IPv4 nor IPv6 is on")
-            .hint("leave at least one family on"));
+        return Err(Reject::new(
+            Code::InvalidCombination,
+            &spec.name,
+            "neither IPv4 nor IPv6 is on",
+        )
+        .hint("leave at least one family on"));
     }
     for route in &spec.routes {
         let inside = |via: IpAddr| network.pool_of(via).is_some();
         if route.via.is_some_and(|via| !inside(via)) {
-            let message = format!("the router of {} is in none of the network's subnets", route.destination);
+            let message = format!(
+                "the router of {} is in none of the network's subnets",
+                route.destination
+            );
             return Err(Reject::new(Code::InvalidAddress, &spec.name, message));
         }
     }
-    if let Some(link) = context.facts.links.get(&network.device) {
-        if network.existing && !link.bridge {
-            return Err(Reject::new(
-                Code::InterfaceNameTaken,
-                &network.device,
-                "an interface of that name exists and is not a bridge",
-            )
-            .hint("name a bridge, or a name that is free"));
-        }
+    if let Some(link) = context.facts.links.get(&network.device)
+        && network.existing
+        && !link.bridge
+    {
+        return Err(Reject::new(
+            Code::InterfaceNameTaken,
+            &network.device,
+            "an interface of that name exists and is not a bridge",
+        )
+        .hint("name a bridge, or a name that is free"));
     }
     Ok(())
 }
@@ -67,11 +79,18 @@ pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Object
     let mut objects = Objects::new();
     let device = names::interface(&network.device)?;
     if !network.existing {
-        objects.insert(host_link(device), Spec::Link(Box::new(bridge_link(network, None, context))));
+        objects.insert(
+            host_link(device),
+            Spec::Link(Box::new(bridge_link(network, None, context))),
+        );
         for pool in &network.pools {
             if let Some(ip) = pool.gateway {
                 objects.insert(
-                    Key::Address(AddressKey { netns: Netns::Host, link: device, ip }),
+                    Key::Address(AddressKey {
+                        netns: Netns::Host,
+                        link: device,
+                        ip,
+                    }),
                     Spec::Address(AddressSpec {
                         prefix_len: pool.subnet.prefix_len(),
                         prefix_route: true,
@@ -102,10 +121,26 @@ pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Resul
     let isolated = hub || !network.spec.icc;
     let id = network.id.0.to_be_bytes();
     let number = leaf.to_be_bytes();
-    let (up_mac, down_mac) = (names::mac(&[b"up", &id, &number]), names::mac(&[b"down", &id, &number]));
-    let [up_key, down_key] = [up, down].map(|name| LinkKey { netns: Netns::Host, name });
-    objects.insert(host_link(bridge), Spec::Link(Box::new(bridge_link(network, Some(leaf), context))));
-    let port = |bridge, isolated, flood| Some(Port { bridge, isolated, flood, hairpin: false });
+    let (up_mac, down_mac) = (
+        names::mac(&[b"up", &id, &number]),
+        names::mac(&[b"down", &id, &number]),
+    );
+    let [up_key, down_key] = [up, down].map(|name| LinkKey {
+        netns: Netns::Host,
+        name,
+    });
+    objects.insert(
+        host_link(bridge),
+        Spec::Link(Box::new(bridge_link(network, Some(leaf), context))),
+    );
+    let port = |bridge, isolated, flood| {
+        Some(Port {
+            bridge,
+            isolated,
+            flood,
+            hairpin: false,
+        })
+    };
     let link = |kind, mac, port| {
         Spec::Link(Box::new(LinkSpec {
             kind,
@@ -117,10 +152,19 @@ pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Resul
             alias: alias(network),
         }))
     };
-    let kind = LinkKind::Veth { peer: down_key.clone(), peer_mac: down_mac };
-    objects.insert(Key::Link(up_key.clone()), link(kind, up_mac, port(core, isolated, !hub)));
+    let kind = LinkKind::Veth {
+        peer: down_key.clone(),
+        peer_mac: down_mac,
+    };
+    objects.insert(
+        Key::Link(up_key.clone()),
+        link(kind, up_mac, port(core, isolated, !hub)),
+    );
     let kind = LinkKind::Peer { pair: up_key };
-    objects.insert(Key::Link(down_key), link(kind, down_mac, port(bridge, false, true)));
+    objects.insert(
+        Key::Link(down_key),
+        link(kind, down_mac, port(bridge, false, true)),
+    );
     if hub {
         let (key, spec) = fdb(bridge, names::bridge_mac(network.id), down);
         objects.insert(key, spec);
@@ -141,13 +185,33 @@ pub fn endpoint_objects(
     let core = names::interface(&network.device)?;
     let outer = names::host_end(endpoint.id, attachment.epoch)?;
     let inner = names::interface(&attachment.interface)?;
-    let bridge = if attachment.leaf == 0 { core } else { names::leaf(network.id, attachment.leaf)? };
+    let bridge = if attachment.leaf == 0 {
+        core
+    } else {
+        names::leaf(network.id, attachment.leaf)?
+    };
     let mac = Mac(endpoint.mac);
-    add_veth(&mut objects, network, endpoint, context, &Veth { outer, inner, bridge, netns, mac });
+    add_veth(
+        &mut objects,
+        network,
+        endpoint,
+        context,
+        &Veth {
+            outer,
+            inner,
+            bridge,
+            netns,
+            mac,
+        },
+    );
     for address in &endpoint.addresses {
         let ip = address.addr();
         objects.insert(
-            Key::Address(AddressKey { netns: netns.clone(), link: inner, ip }),
+            Key::Address(AddressKey {
+                netns: netns.clone(),
+                link: inner,
+                ip,
+            }),
             Spec::Address(AddressSpec {
                 prefix_len: address.prefix_len(),
                 prefix_route: !hub,
@@ -156,7 +220,11 @@ pub fn endpoint_objects(
         );
         if hub {
             objects.insert(
-                Key::Neighbour(NeighbourKey { netns: Netns::Host, link: core, ip }),
+                Key::Neighbour(NeighbourKey {
+                    netns: Netns::Host,
+                    link: core,
+                    ip,
+                }),
                 Spec::Neighbour(NeighbourSpec { mac }),
             );
         }
@@ -179,17 +247,28 @@ pub fn default_route(
     endpoints: &[(&Network, &Endpoint)],
     ipv6: bool,
 ) -> Result<Option<(Key, Spec)>, Reject> {
-    let Some((_, endpoint, via)) = gateway_endpoint(endpoints, ipv6) else { return Ok(None) };
-    let Some(attachment) = &endpoint.attachment else { return Ok(None) };
+    let Some((_, endpoint, via)) = gateway_endpoint(endpoints, ipv6) else {
+        return Ok(None);
+    };
+    let Some(attachment) = &endpoint.attachment else {
+        return Ok(None);
+    };
     let link = names::interface(&attachment.interface)?;
-    let any = if ipv6 { IpNet::V6(Ipv6Net::default()) } else { IpNet::V4(Ipv4Net::default()) };
+    let any = if ipv6 {
+        IpNet::V6(Ipv6Net::default())
+    } else {
+        IpNet::V4(Ipv4Net::default())
+    };
     Ok(Some(route(netns, any, link, Some(via))))
 }
 
 /// Where endpoints of a network send what is not for the network.
 pub fn default_gateway(network: &Network, ipv6: bool) -> Option<IpAddr> {
     let other = OTHER_ROUTER[usize::from(ipv6)];
-    let given = network.pools.iter().find_map(|pool| pool.reserved.get(other).copied());
+    let given = network
+        .pools
+        .iter()
+        .find_map(|pool| pool.reserved.get(other).copied());
     given.or_else(|| network.gateway(ipv6))
 }
 
@@ -209,18 +288,32 @@ fn add_veth(
     veth: &Veth<'_>,
 ) {
     let hub = !network.spec.multicast;
-    let outer = LinkKey { netns: Netns::Host, name: veth.outer };
-    let inner = LinkKey { netns: veth.netns.clone(), name: veth.inner };
+    let outer = LinkKey {
+        netns: Netns::Host,
+        name: veth.outer,
+    };
+    let inner = LinkKey {
+        netns: veth.netns.clone(),
+        name: veth.inner,
+    };
     let mtu = mtu::effective(network, context);
     let alias: std::sync::Arc<str> = format!("endpoint/{}", endpoint.id).into();
     let isolated = hub || !network.spec.icc;
     objects.insert(
         Key::Link(outer.clone()),
         Spec::Link(Box::new(LinkSpec {
-            kind: LinkKind::Veth { peer: inner.clone(), peer_mac: veth.mac },
+            kind: LinkKind::Veth {
+                peer: inner.clone(),
+                peer_mac: veth.mac,
+            },
             mac: names::mac(&[b"port", &endpoint.id.0.to_be_bytes()]),
             mtu,
-            port: Some(Port { bridge: veth.bridge, isolated, flood: !hub, hairpin: false }),
+            port: Some(Port {
+                bridge: veth.bridge,
+                isolated,
+                flood: !hub,
+                hairpin: false,
+            }),
             ipv6: false,
             link_local: false,
             alias: alias.clone(),
@@ -248,14 +341,31 @@ fn add_routes(
     link: IfName,
 ) {
     let hub = !network.spec.multicast;
-    let has = |ipv6: bool| endpoint.addresses.iter().any(|a| a.addr().is_ipv6() == ipv6);
-    for pool in network.pools.iter().filter(|pool| hub && has(pool.subnet.addr().is_ipv6())) {
+    let has = |ipv6: bool| {
+        endpoint
+            .addresses
+            .iter()
+            .any(|a| a.addr().is_ipv6() == ipv6)
+    };
+    for pool in network
+        .pools
+        .iter()
+        .filter(|pool| hub && has(pool.subnet.addr().is_ipv6()))
+    {
         let ipv6 = pool.subnet.addr().is_ipv6();
-        let Some(gateway) = pool.gateway.or_else(|| network.gateway(ipv6)) else { continue };
+        let Some(gateway) = pool.gateway.or_else(|| network.gateway(ipv6)) else {
+            continue;
+        };
         objects.extend([route(netns, pool.subnet, link, Some(gateway))]);
         objects.insert(
-            Key::Neighbour(NeighbourKey { netns: netns.clone(), link, ip: gateway }),
-            Spec::Neighbour(NeighbourSpec { mac: names::bridge_mac(network.id) }),
+            Key::Neighbour(NeighbourKey {
+                netns: netns.clone(),
+                link,
+                ip: gateway,
+            }),
+            Spec::Neighbour(NeighbourSpec {
+                mac: names::bridge_mac(network.id),
+            }),
         );
     }
     for wanted in &network.spec.routes {
@@ -269,17 +379,38 @@ fn add_routes(
 }
 
 fn route(netns: &Netns, destination: IpNet, link: IfName, via: Option<IpAddr>) -> (Key, Spec) {
-    let metric = if destination.addr().is_ipv6() { 1_024 } else { 0 };
-    let key = RouteKey { netns: netns.clone(), destination, metric };
-    (Key::Route(key), Spec::Route(RouteSpec { link, via, source: None }))
+    let metric = if destination.addr().is_ipv6() {
+        1_024
+    } else {
+        0
+    };
+    let key = RouteKey {
+        netns: netns.clone(),
+        destination,
+        metric,
+    };
+    (
+        Key::Route(key),
+        Spec::Route(RouteSpec {
+            link,
+            via,
+            source: None,
+        }),
+    )
 }
 
 fn fdb(bridge: IfName, mac: Mac, port: IfName) -> (Key, Spec) {
-    (Key::Fdb(FdbKey { bridge, mac }), Spec::Fdb(FdbSpec { port }))
+    (
+        Key::Fdb(FdbKey { bridge, mac }),
+        Spec::Fdb(FdbSpec { port }),
+    )
 }
 
 fn host_link(name: IfName) -> Key {
-    Key::Link(LinkKey { netns: Netns::Host, name })
+    Key::Link(LinkKey {
+        netns: Netns::Host,
+        name,
+    })
 }
 
 fn alias(network: &Network) -> std::sync::Arc<str> {
@@ -307,7 +438,10 @@ fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>
         if let Some(before) = context.facts.sysctls.get(&path) {
             objects.insert(
                 Key::Sysctl(SysctlKey { path: path.into() }),
-                Spec::Sysctl(SysctlSpec { value: value.into(), restore: before.as_str().into() }),
+                Spec::Sysctl(SysctlSpec {
+                    value: value.into(),
+                    restore: before.as_str().into(),
+                }),
             );
         }
     };
@@ -320,7 +454,12 @@ fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>
         // default route because of us.
         for uplink in &context.facts.uplinks {
             let path = format!("net/ipv6/conf/{}/accept_ra", uplink.name);
-            if context.facts.sysctls.get(&path).is_some_and(|value| value == "1") {
+            if context
+                .facts
+                .sysctls
+                .get(&path)
+                .is_some_and(|value| value == "1")
+            {
                 want(path, "2");
             }
         }
@@ -330,7 +469,10 @@ fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>
 fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {
     let name = Field::Name(device);
     let mut add = |set, fields: Vec<Field>, data: Vec<Field>| {
-        objects.insert(Key::Element(ElementKey { set, fields }), Spec::Element(ElementSpec { data }));
+        objects.insert(
+            Key::Element(ElementKey { set, fields }),
+            Spec::Element(ElementSpec { data }),
+        );
     };
     add(SetName::Bridges, vec![name], vec![]);
     if network.spec.icc {

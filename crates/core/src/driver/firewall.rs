@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use tombolo_netstate::object::nft::ruleset::{
-    Chain, ChainKind, Condition, Family, Hook, Rule, Selector, Set, Type, Verdict,
+    Chain, ChainKind, Condition, Family, Hook, Rule, Selector, Set, Verdict,
 };
 use tombolo_netstate::object::nft::{BaseSpec, Ruleset, SetName};
 
@@ -22,7 +22,7 @@ const ICMPV6_REDIRECT: u8 = 137;
 
 static RULESET: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
     Arc::new(Ruleset {
-        sets: sets(),
+        sets: SetName::ALL.into_iter().map(Set::of).collect(),
         chains: vec![forward(), output(), postrouting()],
     })
 });
@@ -41,25 +41,6 @@ pub fn base() -> BaseSpec {
     }
 }
 
-fn sets() -> Vec<Set> {
-    const NAME: &[Type] = &[Type::Interface];
-    let set = |name, key, data, interval| Set {
-        name,
-        key,
-        data,
-        interval,
-    };
-    vec![
-        set(SetName::Bridges, NAME, None, false),
-        set(SetName::Intra, &[Type::Interface, Type::Interface], None, false),
-        set(SetName::Internal, NAME, None, false),
-        set(SetName::Masquerade4, &[Type::Ipv4], None, true),
-        set(SetName::Masquerade6, &[Type::Ipv6], None, true),
-        set(SetName::Snat4, &[Type::Ipv4], Some(Type::Ipv4), true),
-        set(SetName::Snat6, &[Type::Ipv6], Some(Type::Ipv6), true),
-    ]
-}
-
 /// Packets through the host. Those that concern no network of ours leave at the first rule. An internal
 /// network never has a connection to the outside, so that the second rule opens nothing for it.
 fn forward() -> Chain {
@@ -69,7 +50,10 @@ fn forward() -> Chain {
         hook: Hook::Forward,
         priority: PRIORITY_FILTER,
         rules: vec![
-            rule(vec![not_from(SetName::Bridges), not_to(SetName::Bridges)], Verdict::Return),
+            rule(
+                vec![not_from(SetName::Bridges), not_to(SetName::Bridges)],
+                Verdict::Return,
+            ),
             rule(vec![Established], Verdict::Accept),
             rule(
                 vec![In(vec![InputInterface, OutputInterface], SetName::Intra)],
@@ -77,7 +61,10 @@ fn forward() -> Chain {
             ),
             rule(vec![from(SetName::Internal)], Verdict::Drop),
             rule(vec![to(SetName::Internal)], Verdict::Drop),
-            rule(vec![from(SetName::Bridges), to(SetName::Bridges)], Verdict::Drop),
+            rule(
+                vec![from(SetName::Bridges), to(SetName::Bridges)],
+                Verdict::Drop,
+            ),
             rule(vec![from(SetName::Bridges)], Verdict::Accept),
             rule(vec![to(SetName::Bridges), Published], Verdict::Accept),
             rule(vec![to(SetName::Bridges)], Verdict::Drop),
@@ -118,7 +105,10 @@ fn postrouting() -> Chain {
             Verdict::SnatBySource(family, snat),
         ));
         rules.push(rule(
-            vec![Condition::Family(family), In(vec![Source(family)], masquerade)],
+            vec![
+                Condition::Family(family),
+                In(vec![Source(family)], masquerade),
+            ],
             Verdict::Masquerade,
         ));
     }
@@ -159,7 +149,11 @@ mod tests {
     fn every_set_is_declared_once_and_every_set_named_is_declared() {
         let rules = ruleset();
         for name in SetName::ALL {
-            assert_eq!(rules.sets.iter().filter(|set| set.name == name).count(), 1, "{name:?}");
+            assert_eq!(
+                rules.sets.iter().filter(|set| set.name == name).count(),
+                1,
+                "{name:?}"
+            );
         }
         let declared = |name: &SetName| rules.set(*name).is_some();
         for rule in rules.chains.iter().flat_map(|chain| &chain.rules) {
@@ -174,7 +168,11 @@ mod tests {
     #[test]
     fn foreign_traffic_leaves_first_and_isolation_comes_before_the_outside() {
         let rules = ruleset();
-        let text: Vec<String> = rules.chains[0].rules.iter().map(ToString::to_string).collect();
+        let text: Vec<String> = rules.chains[0]
+            .rules
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(text[0], "iifname != @bridges oifname != @bridges return");
         let at = |wanted: &str| text.iter().position(|rule| rule == wanted).unwrap();
         assert!(at("iifname @bridges oifname @bridges drop") < at("iifname @bridges accept"));

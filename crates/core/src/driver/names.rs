@@ -16,27 +16,42 @@ pub fn interface(name: &str) -> Result<IfName, Reject> {
 
 /// The name of a network's own bridge, unless one was asked for.
 pub fn bridge(network: NetworkId) -> String {
-    format!("tb-{:010x}", stable_hash(&[b"bridge", &network.0.to_be_bytes()]) >> 24)
+    format!(
+        "tb-{:010x}",
+        stable_hash(&[b"bridge", &network.0.to_be_bytes()]) >> 24
+    )
 }
 
 /// The name of a leaf bridge.
 pub fn leaf(network: NetworkId, leaf: u16) -> Result<IfName, Reject> {
-    hashed("tl", &[b"leaf", &network.0.to_be_bytes(), &leaf.to_be_bytes()])
+    hashed(
+        "tl",
+        &[b"leaf", &network.0.to_be_bytes(), &leaf.to_be_bytes()],
+    )
 }
 
 /// The name of the veth end, on the network's own bridge, that leads to a leaf bridge.
 pub fn leaf_port(network: NetworkId, leaf: u16) -> Result<IfName, Reject> {
-    hashed("tu", &[b"leaf", &network.0.to_be_bytes(), &leaf.to_be_bytes()])
+    hashed(
+        "tu",
+        &[b"leaf", &network.0.to_be_bytes(), &leaf.to_be_bytes()],
+    )
 }
 
 /// The name of the veth end, on a leaf bridge, that leads to the network's own bridge.
 pub fn leaf_uplink(network: NetworkId, leaf: u16) -> Result<IfName, Reject> {
-    hashed("td", &[b"leaf", &network.0.to_be_bytes(), &leaf.to_be_bytes()])
+    hashed(
+        "td",
+        &[b"leaf", &network.0.to_be_bytes(), &leaf.to_be_bytes()],
+    )
 }
 
 /// The name of an endpoint's end in the host's namespace.
 pub fn host_end(endpoint: EndpointId, epoch: u32) -> Result<IfName, Reject> {
-    hashed("tv", &[b"endpoint", &endpoint.0.to_be_bytes(), &epoch.to_be_bytes()])
+    hashed(
+        "tv",
+        &[b"endpoint", &endpoint.0.to_be_bytes(), &epoch.to_be_bytes()],
+    )
 }
 
 /// The hardware address of a link known by `parts`.

@@ -133,6 +133,9 @@ impl Network {
 
     /// The first gateway of a family.
     pub fn gateway(&self, ipv6: bool) -> Option<IpAddr> {
-        self.pools.iter().filter_map(|pool| pool.gateway).find(|ip| ip.is_ipv6() == ipv6)
+        self.pools
+            .iter()
+            .filter_map(|pool| pool.gateway)
+            .find(|ip| ip.is_ipv6() == ipv6)
     }
 }

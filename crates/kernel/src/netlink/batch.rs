@@ -101,10 +101,22 @@ impl Batch {
         let mut first = 0;
         while first < self.len() {
             let last = self.chunk_end(first);
-            self.send_chunk(socket, buffer, first..last, &mut results, see);
+            let chunk = Chunk { range: first..last, acknowledged: last - 1 };
+            results.extend(self.send_chunk(socket, buffer, &chunk, see));
             first = last;
         }
         results
+    }
+
+    /// Sends everything as one nf_tables transaction, whose first and last messages are its brackets. The
+    /// first result tells of the transaction as a whole.
+    pub(crate) fn run_transaction(
+        mut self,
+        socket: &Socket,
+        buffer: &mut ReadBuffer,
+    ) -> Vec<Result<(), Refusal>> {
+        let chunk = Chunk { range: 0..self.len(), acknowledged: self.len() - 2 };
+        self.send_chunk(socket, buffer, &chunk, &mut |_| {})
     }
 
     fn begin(&mut self, kind: u16, flags: u16) -> usize {
@@ -144,49 +156,53 @@ impl Batch {
         &mut self,
         socket: &Socket,
         buffer: &mut ReadBuffer,
-        range: Range<usize>,
-        results: &mut Vec<Result<(), Refusal>>,
+        chunk: &Chunk,
         see: &mut dyn FnMut(Message<'_>),
-    ) {
-        let (first, last) = (range.start, range.end);
-        let count = range.len();
+    ) -> Vec<Result<(), Refusal>> {
+        let Range { start: first, end: last } = chunk.range;
+        let count = last - first;
         let base = socket.next_sequences(count);
-        for (n, start) in self.starts[first..last].iter().enumerate() {
-            let sequence = base.wrapping_add(u32::try_from(n).unwrap_or(0));
+        for (sequence, start) in (0..count).map(|n| base.wrapping_add(n as u32)).zip(&self.starts[first..]) {
             self.bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
         }
-        for (byte, ack) in self.bytes[self.starts[last - 1] + 6..].iter_mut().zip(ACK.to_ne_bytes()) {
+        let flags = self.starts[chunk.acknowledged] + 6;
+        for (byte, ack) in self.bytes[flags..].iter_mut().zip(ACK.to_ne_bytes()) {
             *byte |= ack;
         }
-        let chunk = &self.bytes[self.starts[first]..self.end_of(last - 1)];
-        if let Err(error) = socket.send(chunk) {
-            results.extend(std::iter::repeat_n(Err(Refusal::from_io(&error)), count));
-            return;
+        if let Err(error) = socket.send(&self.bytes[self.starts[first]..self.end_of(last - 1)]) {
+            return vec![Err(Refusal::from_io(&error)); count];
         }
-        let place = results.len();
-        results.extend(std::iter::repeat_n(Ok(()), count));
-        let mut acknowledged = false;
+        let mut results = vec![Ok(()); count];
+        let mut answered = false;
         let trouble = socket.drain(buffer, |message| {
             let index = message.sequence.wrapping_sub(base) as usize;
             if message.kind == ERROR && index < count {
-                acknowledged |= index == count - 1;
-                if let Some(refusal) = refusal(message.flags, message.body) {
-                    results[place + index] = Err(refusal);
-                }
+                let refused = refusal(message.flags, message.body);
+                // A transaction that cannot begin or be committed is answered at its first message only.
+                let whole = chunk.acknowledged + 1 < last && index == 0;
+                answered |= first + index == chunk.acknowledged || whole;
+                results[index] = refused.map_or(Ok(()), Err);
             } else {
                 see(message);
             }
         });
-        if !acknowledged {
+        if !answered {
             // The kernel works within `send`: an answer that is not there was lost, and with it any error.
             let error = trouble.err().unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOBUFS));
-            for result in &mut results[place..] {
-                if result.is_ok() {
-                    *result = Err(Refusal::from_io(&error));
-                }
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(Refusal::from_io(&error));
             }
         }
+        results
     }
+}
+
+/// Messages of a batch that are sent together.
+#[derive(Debug)]
+struct Chunk {
+    range: Range<usize>,
+    /// The message that is acknowledged even when it succeeds.
+    acknowledged: usize,
 }
 
 /// The refusal in the body of an error message; none when it acknowledges.

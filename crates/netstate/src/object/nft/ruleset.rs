@@ -151,7 +151,7 @@ impl Ruleset {
             })
     }
 
-    /// The declaration of a set.
+    /// The declaration of a set, if the rules have it.
     pub fn set(&self, name: SetName) -> Option<&Set> {
         self.sets.iter().find(|set| set.name == name)
     }
@@ -159,6 +159,27 @@ impl Ruleset {
     /// How many rules there are in all chains.
     pub fn rule_count(&self) -> usize {
         self.chains.iter().map(|chain| chain.rules.len()).sum()
+    }
+}
+
+impl Set {
+    /// The declaration of the set of that name: what its elements are made of never varies.
+    pub fn of(name: SetName) -> Self {
+        const NAME: &[Type] = &[Type::Interface];
+        let (key, data, interval) = match name {
+            SetName::Bridges | SetName::Internal => (NAME, None, false),
+            SetName::Intra => (&[Type::Interface, Type::Interface][..], None, false),
+            SetName::Masquerade4 => (&[Type::Ipv4][..], None, true),
+            SetName::Masquerade6 => (&[Type::Ipv6][..], None, true),
+            SetName::Snat4 => (&[Type::Ipv4][..], Some(Type::Ipv4), true),
+            SetName::Snat6 => (&[Type::Ipv6][..], Some(Type::Ipv6), true),
+        };
+        Self {
+            name,
+            key,
+            data,
+            interval,
+        }
     }
 }
 
@@ -221,11 +242,20 @@ impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.data.is_some() { "map" } else { "set" };
         let key: Vec<&str> = self.key.iter().map(|part| part.as_str()).collect();
-        write!(f, "  {word} {} {{ type {}", self.name.as_str(), key.join(" . "))?;
+        write!(
+            f,
+            "  {word} {} {{ type {}",
+            self.name.as_str(),
+            key.join(" . ")
+        )?;
         if let Some(data) = self.data {
             write!(f, " : {}", data.as_str())?;
         }
-        f.write_str(if self.interval { "; flags interval; }\n" } else { "; }\n" })
+        f.write_str(if self.interval {
+            "; flags interval; }\n"
+        } else {
+            "; }\n"
+        })
     }
 }
 

@@ -1,0 +1,1 @@
+//! Whole command lines against a daemon that answers as it is told.

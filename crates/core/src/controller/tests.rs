@@ -1,0 +1,5 @@
+//! The engine on a kernel in memory: scenarios, crashes at every operation, properties, limits.
+
+mod scenario;
+mod script;
+mod world;

@@ -1,0 +1,144 @@
+//! Requests as text, for scenarios and tables: `network web ipv6`, `run c1 web:priority=5 db`.
+
+use std::collections::BTreeMap;
+
+use crate::command::{Command, Reference};
+use crate::model::{
+    DnsSettings, Driver, EndpointSpec, NetworkSpec, SandboxNetns, SandboxSpec, StaticRoute, SubnetSpec,
+};
+
+/// The request that a line means; `None` for a line that is none.
+pub(super) fn command(line: &str) -> Option<Command> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let name = |text: &str| Reference(text.to_owned());
+    Some(match words.as_slice() {
+        ["network", text, options @ ..] => {
+            let predefined = options.contains(&"predefined");
+            Command::CreateNetwork { spec: Box::new(network(text, options)), predefined }
+        }
+        ["prune"] => Command::PruneNetworks,
+        ["look"] => Command::Drift,
+        ["repair"] => Command::Repair,
+        ["run", text, networks @ ..] => run(text, SandboxNetns::New, networks),
+        ["adopt", text, inode, networks @ ..] => {
+            let path = format!("/proc/{inode}/ns/net").into();
+            run(text, SandboxNetns::Adopted { path, inode: inode.parse().ok()? }, networks)
+        }
+        ["share", text, networks @ ..] => run(text, SandboxNetns::Host, networks),
+        ["stop", text] => Command::StopSandbox(name(text)),
+        ["start", text] => Command::StartSandbox(name(text)),
+        ["rm", text] => Command::DeleteSandbox { sandbox: name(text), keep_endpoints: false },
+        ["rm", text, "keep"] => Command::DeleteSandbox { sandbox: name(text), keep_endpoints: true },
+        ["connect", network, sandbox] => {
+            let (network, spec) = place(network);
+            Command::CreateEndpoint { network, sandbox: Some(name(sandbox)), spec: Box::new(spec) }
+        }
+        ["endpoint", network] => {
+            let (network, spec) = place(network);
+            Command::CreateEndpoint { network, sandbox: None, spec: Box::new(spec) }
+        }
+        ["disconnect", network, sandbox] => {
+            Command::Disconnect { network: name(network), sandbox: name(sandbox) }
+        }
+        ["join", endpoint, sandbox] => Command::Join { endpoint: name(endpoint), sandbox: name(sandbox) },
+        ["leave", endpoint] => Command::Leave(name(endpoint)),
+        ["delete", "network", text] => Command::DeleteNetwork(name(text)),
+        ["delete", "endpoint", text] => Command::DeleteEndpoint(name(text)),
+        _ => return None,
+    })
+}
+
+fn network(name: &str, options: &[&str]) -> NetworkSpec {
+    let mut spec = NetworkSpec {
+        name: name.parse().unwrap(),
+        driver: Driver::Bridge,
+        subnets: vec![],
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        mtu: None,
+        device: None,
+        multicast: false,
+        icc: true,
+        masquerade: true,
+        snat: vec![],
+        routes: vec![],
+        interface_prefix: "eth".to_owned(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+    };
+    for option in options {
+        let (word, value) = option.split_once('=').unwrap_or((option, ""));
+        match word {
+            "ipv6" => spec.ipv6 = true,
+            "no-ipv4" => spec.ipv4 = false,
+            "internal" => spec.internal = true,
+            "multicast" => spec.multicast = true,
+            "no-icc" => spec.icc = false,
+            "no-masquerade" => spec.masquerade = false,
+            "predefined" => {}
+            "null" => spec.driver = Driver::Null,
+            "host" => spec.driver = Driver::Host,
+            "mtu" => spec.mtu = value.parse().ok(),
+            "device" => spec.device = Some(value.to_owned()),
+            "prefix" => value.clone_into(&mut spec.interface_prefix),
+            "snat" => spec.snat.push(value.parse().unwrap()),
+            "labels" => {
+                let count: usize = value.parse().unwrap();
+                spec.labels = (0..count).map(|n| (format!("k{n}"), String::new())).collect();
+            }
+            "label" => drop(spec.labels.insert("k".to_owned(), "x".repeat(value.parse().unwrap()))),
+            "route" => {
+                let (destination, via) = value.split_once(',').unwrap_or((value, ""));
+                let via = via.parse().ok();
+                spec.routes.push(StaticRoute { destination: destination.parse().unwrap(), via });
+            }
+            "subnet" => {
+                let subnet = Some(value.parse().unwrap());
+                spec.subnets.push(SubnetSpec { subnet, ..SubnetSpec::default() });
+            }
+            "gateway" => spec.subnets.last_mut().unwrap().gateway = value.parse().ok(),
+            "range" => spec.subnets.last_mut().unwrap().ranges.push(value.parse().unwrap()),
+            "reserve" => {
+                let (name, ip) = value.split_once(',').unwrap();
+                let reserved = &mut spec.subnets.last_mut().unwrap().reserved;
+                reserved.insert(name.to_owned(), ip.parse().unwrap());
+            }
+            _ => panic!("unknown option {option}"),
+        }
+    }
+    spec
+}
+
+fn run(name: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
+    let name = (name != "-").then(|| name.parse().unwrap());
+    let spec = SandboxSpec {
+        name,
+        hostname: None,
+        netns,
+        dns: DnsSettings::default(),
+        extra_hosts: vec![],
+        labels: BTreeMap::new(),
+    };
+    let networks = networks.iter().map(|text| place(text)).collect();
+    Command::CreateSandbox { spec: Box::new(spec), networks }
+}
+
+/// A network with what an endpoint in it should be: `web;ip=10.1.0.9;priority=5`.
+fn place(text: &str) -> (Reference, EndpointSpec) {
+    let mut parts = text.split(';');
+    let network = parts.next().unwrap_or_default();
+    let mut spec = EndpointSpec::default();
+    for part in parts {
+        let (word, value) = part.split_once('=').unwrap();
+        match word {
+            "ip" => spec.addresses.push(value.parse().unwrap()),
+            "priority" => spec.gateway_priority = value.parse().unwrap(),
+            "if" => spec.interface = Some(value.to_owned()),
+            "name" => spec.name = Some(value.parse().unwrap()),
+            "mac" => spec.mac = Some(value.parse::<tombolo_netstate::Mac>().unwrap().0),
+            _ => panic!("unknown word {part}"),
+        }
+    }
+    (Reference(network.to_owned()), spec)
+}

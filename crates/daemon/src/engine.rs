@@ -1,0 +1,369 @@
+//! The one place where state changes: takes an input, lets the controller decide, performs what follows.
+//!
+//! Small plans are carried out at once, on the thread of the runtime: the kernel serialises them anyway, and
+//! every hand-over between threads would cost a good part of an attach. What may take long, large plans and
+//! reading the kernel back, has a thread of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
+use tombolo_core::{Command, Controller, Decision, Effect, Event, JobId, Reply, RequestId, Write};
+use tombolo_kernel::{Kernel, Scope};
+use tombolo_netstate::{Netns, Plan};
+use tombolo_store::{Durability, Embedded, Expect, Store};
+
+use crate::config::Config;
+use crate::files::Files;
+use crate::limits::INLINE_OPS_MAX;
+use crate::queries::{self, Daemon};
+use crate::translate::{self, NetnsLookup, view};
+
+/// What reaches the engine from other threads.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// For the controller.
+    Event(Box<Event>),
+    /// Links or routes of the host changed: the facts are to be read again.
+    HostChanged,
+}
+
+/// Everything that the daemon holds.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) controller: Controller,
+    pub(crate) store: Arc<Embedded>,
+    pub(crate) kernel: Arc<Kernel>,
+    files: Files,
+    daemon: Daemon,
+    pending: BTreeMap<RequestId, Pending>,
+    next_request: u64,
+    /// Outcomes that the store did not take yet.
+    unsaved: BTreeMap<String, Option<Vec<u8>>>,
+    inputs: mpsc::Sender<Input>,
+    /// When the controller wants to be woken, in milliseconds since 1970.
+    pub(crate) wake_at: Option<u64>,
+}
+
+/// Who waits for a reply.
+#[derive(Debug)]
+struct Pending {
+    drift: bool,
+    reply: oneshot::Sender<Result<Response, ApiError>>,
+}
+
+/// Looks at namespaces as the kernel shows them.
+struct Namespaces;
+
+impl NetnsLookup for Namespaces {
+    fn inode(&self, path: &std::path::Path) -> Result<u64, String> {
+        tombolo_kernel::netns_inode(path).map_err(|error| error.to_string())
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(
+        controller: Controller,
+        store: Arc<Embedded>,
+        kernel: Arc<Kernel>,
+        config: &Config,
+        inputs: mpsc::Sender<Input>,
+    ) -> Self {
+        let files = Files::new(config.run_dir.join("sandboxes"), config.dns.clone());
+        let daemon = Daemon::new(config, now_ms());
+        Self {
+            controller,
+            store,
+            kernel,
+            files,
+            daemon,
+            pending: BTreeMap::new(),
+            next_request: 1,
+            unsaved: BTreeMap::new(),
+            inputs,
+            wake_at: None,
+        }
+    }
+
+    /// Answers a request, now or when it is done.
+    pub(crate) fn submit(
+        &mut self,
+        request: Request,
+        reply: oneshot::Sender<Result<Response, ApiError>>,
+    ) {
+        let drift = matches!(request, Request::Drift);
+        let answer = match translate::command(request.clone(), &Namespaces) {
+            Ok(Some(command)) => return self.command(command, Some(Pending { drift, reply })),
+            Ok(None) => self.look(request),
+            Err(reject) => Err(translate::api_error(&reject)),
+        };
+        // An error means that nobody waits any more.
+        drop(reply.send(answer));
+    }
+
+    /// Carries out a command of the daemon's own, or of somebody who waits.
+    pub(crate) fn command(&mut self, command: Command, pending: Option<Pending>) {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        if let Some(pending) = pending {
+            self.pending.insert(request, pending);
+        }
+        match random() {
+            Ok(seed) => self.run(Event::Command { request, command, seed }),
+            Err(error) => {
+                let message = format!("no random number can be had: {error}");
+                self.answer(request, Err(ApiError::new(ErrorCode::Internal, message)));
+            }
+        }
+    }
+
+    /// Carries out a command of the daemon's own.
+    pub(crate) fn own_command(&mut self, command: Command) {
+        self.command(command, None);
+    }
+
+    /// Handles an event and everything that follows from it at once.
+    pub(crate) fn run(&mut self, event: Event) {
+        let mut queue = VecDeque::from([event]);
+        while let Some(event) = queue.pop_front() {
+            let decision = self.controller.handle(now_ms(), event);
+            self.perform(decision, &mut queue);
+        }
+    }
+
+    /// Tries again to store outcomes that the store did not take.
+    pub(crate) fn save_outcomes(&mut self) {
+        if !self.unsaved.is_empty() && self.commit(Vec::new(), false).is_ok() {
+            tracing::info!("the store takes writes again");
+        }
+    }
+
+    /// Removes files of sandboxes that do not exist and writes those of the others.
+    pub(crate) fn refresh_files(&mut self) {
+        if let Err(error) = self.files.sweep(&self.controller) {
+            tracing::warn!(%error, "files of removed sandboxes cannot be swept");
+        }
+        let ids: Vec<_> = self.controller.sandboxes().map(|sandbox| sandbox.id).collect();
+        for id in ids {
+            self.write_files(id);
+        }
+    }
+
+    fn perform(&mut self, decision: Decision, queue: &mut VecDeque<Event>) {
+        self.wake_at = decision.wake_at;
+        let Decision { writes, durable, effects, replies, .. } = decision;
+        let intents: Vec<JobId> = writes.iter().filter_map(|write| write.intent_of).collect();
+        let refused = match self.commit(writes, durable) {
+            Ok(()) => None,
+            Err(reason) => {
+                tracing::error!(reason, "the store does not take writes");
+                Some(reason)
+            }
+        };
+        let held = |job: &JobId| refused.is_some() && intents.contains(job);
+        let mut plans = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::WriteFiles(id) => self.write_files(id),
+                Effect::RemoveFiles(id) => {
+                    if let Err(error) = self.files.remove(id) {
+                        tracing::warn!(sandbox = %id, %error, "files cannot be removed");
+                    }
+                }
+                Effect::Apply { job, plan } if !held(&job) => plans.push((job, plan)),
+                Effect::Observe { job, sandboxes, sysctls } => {
+                    self.observe(job, Scope { host: true, sandboxes, sysctls });
+                }
+                Effect::Apply { .. } => {}
+            }
+        }
+        for (request, reply) in replies {
+            self.reply(request, reply);
+        }
+        for (job, plan) in plans {
+            self.apply(job, plan, queue);
+        }
+        if let Some(reason) = refused {
+            let jobs: std::collections::BTreeSet<JobId> = intents.into_iter().collect();
+            queue.push_back(Event::NotStored { jobs: jobs.into_iter().collect(), reason });
+        }
+    }
+
+    /// Stores writes together with outcomes that are still unsaved. When the store refuses, outcomes are
+    /// kept for later and intents are dropped.
+    fn commit(&mut self, writes: Vec<Write>, durable: bool) -> Result<(), String> {
+        let mut batch = std::mem::take(&mut self.unsaved);
+        let intents: Vec<String> =
+            writes.iter().filter(|w| w.intent_of.is_some()).map(|w| w.key.clone()).collect();
+        batch.extend(writes.into_iter().map(|write| (write.key, write.value)));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let durability = if durable { Durability::Power } else { Durability::Process };
+        let done = batch
+            .iter()
+            .map(|(key, value)| store_write(key, value.clone()))
+            .collect::<Result<Vec<_>, String>>()
+            .and_then(|writes| commit_in_parts(&*self.store, writes, durability));
+        if done.is_err() {
+            batch.retain(|key, _| !intents.contains(key));
+            self.unsaved = batch;
+        }
+        done
+    }
+
+    fn apply(&self, job: JobId, plan: Plan, queue: &mut VecDeque<Event>) {
+        let operations = plan.ops.len();
+        if operations == 0 && plan.edges.is_empty() {
+            let report = tombolo_netstate::Report::done(&plan);
+            queue.push_back(Event::Applied { job, report });
+        } else if operations <= INLINE_OPS_MAX {
+            queue.push_back(Event::Applied { job, report: carry_out(&self.kernel, job, &plan) });
+        } else {
+            let kernel = Arc::clone(&self.kernel);
+            self.elsewhere("apply", move || {
+                Event::Applied { job, report: carry_out(&kernel, job, &plan) }
+            });
+        }
+    }
+
+    fn observe(&self, job: JobId, scope: Scope) {
+        let kernel = Arc::clone(&self.kernel);
+        self.elsewhere("observe", move || {
+            let missing = scope.sandboxes.iter().filter(|netns| is_missing(netns)).cloned().collect();
+            let found = kernel
+                .observe(&scope)
+                .map(|observed| Box::new(observed.objects))
+                .map_err(|error| with_sources(&error));
+            Event::Observed { job, found, missing }
+        });
+    }
+
+    /// Does slow work on a thread of its own; its event comes back as an input.
+    fn elsewhere(&self, name: &str, work: impl FnOnce() -> Event + Send + 'static) {
+        let inputs = self.inputs.clone();
+        let run = move || {
+            // Fails only when the daemon ends.
+            drop(inputs.blocking_send(Input::Event(Box::new(work()))));
+        };
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+            tracing::error!(%error, name, "no thread can be started");
+        }
+    }
+
+    fn write_files(&mut self, id: tombolo_core::id::SandboxId) {
+        if let Err(error) = self.files.write(&self.controller, id) {
+            tracing::warn!(sandbox = %id, %error, "files cannot be written");
+        }
+    }
+
+    fn look(&self, request: Request) -> Result<Response, ApiError> {
+        if let Request::Plan(plan) = request {
+            let command = translate::planned_command(plan.command, &Namespaces)
+                .map_err(|reject| translate::api_error(&reject))?;
+            let ops = self
+                .controller
+                .dry_run(now_ms(), command)
+                .map_err(|reject| translate::api_error(&reject))?;
+            let operations = ops.into_iter().map(|(op, owners)| view::operation(&op, owners));
+            return Ok(Response::Operations(types::Operations { operations: operations.collect() }));
+        }
+        let places = self.places();
+        queries::answer(&self.controller, &self.kernel, &self.daemon, places, request)
+    }
+
+    fn places(&self) -> view::Places<'_> {
+        view::Places { netns: &self.daemon.netns_dir, files: self.files.directory() }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Result<Reply, tombolo_core::Reject>) {
+        let drift = self.pending.get(&request).is_some_and(|pending| pending.drift);
+        if let (Err(reject), false) = (&reply, self.pending.contains_key(&request)) {
+            tracing::warn!(%reject, "a task of the daemon's own failed");
+        }
+        let answer = match reply {
+            Ok(reply) => queries::reply(&self.controller, self.places(), drift, reply),
+            Err(reject) => Err(translate::api_error(&reject)),
+        };
+        self.answer(request, answer);
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Result<Response, ApiError>) {
+        if let Some(pending) = self.pending.remove(&request) {
+            // An error means that nobody waits any more.
+            drop(pending.reply.send(answer));
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A random number from the kernel.
+pub(crate) fn random() -> Result<u128, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+/// An error with everything that caused it, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// Stores writes in as many commits as the store's limit on one makes necessary. A crash between two leaves
+/// records that were never acknowledged, which a restart withdraws.
+pub(crate) fn commit_in_parts(
+    store: &dyn Store,
+    writes: Vec<tombolo_store::Write>,
+    durability: Durability,
+) -> Result<(), String> {
+    let mut writes = writes.into_iter().peekable();
+    while writes.peek().is_some() {
+        let part = writes.by_ref().take(tombolo_store::limits::WRITES_PER_COMMIT_MAX).collect();
+        store.commit(part, durability).map_err(|error| with_sources(&error))?;
+    }
+    Ok(())
+}
+
+/// A write as the store takes it.
+pub(crate) fn store_write(key: &str, value: Option<Vec<u8>>) -> Result<tombolo_store::Write, String> {
+    let key = tombolo_store::Key::new(key).map_err(|error| error.to_string())?;
+    Ok(match value {
+        Some(value) => tombolo_store::Write::Put { key, value, expect: Expect::Any },
+        None => tombolo_store::Write::Delete { key, expect: Expect::Any },
+    })
+}
+
+fn carry_out(kernel: &Kernel, job: JobId, plan: &Plan) -> tombolo_netstate::Report {
+    let began = std::time::Instant::now();
+    let report = kernel.apply(plan);
+    let failed = report.outcomes.iter().filter(|outcome| !outcome.is_done()).count();
+    let micros = began.elapsed().as_micros();
+    tracing::debug!(job = job.0, operations = plan.ops.len(), failed, micros, "applied a plan");
+    if let Some((key, error)) = report.failure(plan) {
+        tracing::warn!(job = job.0, %key, error, failed, "a plan failed");
+    }
+    report
+}
+
+fn is_missing(netns: &Netns) -> bool {
+    match netns {
+        Netns::Host | Netns::Owned(_) => false,
+        Netns::Adopted { path, inode } => {
+            tombolo_kernel::netns_inode(path).ok() != Some(*inode)
+        }
+    }
+}

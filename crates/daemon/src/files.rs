@@ -1,0 +1,191 @@
+//! The files of a sandbox: `hosts`, `hostname` and `resolv.conf`, rewritten in place when things change.
+//! A file that somebody edited is left alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tombolo_core::Controller;
+use tombolo_core::id::SandboxId;
+use tombolo_core::model::{Sandbox, SandboxNetns};
+use tombolo_dns::hosts::{ExtraHost, Hosts, HostsSpec, hostname_file, own_names};
+use tombolo_dns::name::HostName;
+use tombolo_dns::resolv_conf::{Overrides, ResolvConf, SandboxFacts};
+use tombolo_dns::rewrite::{Fingerprint, Rewrite, rewrite};
+
+use crate::config::Dns;
+use crate::limits::HOST_FILE_BYTES_MAX;
+
+/// Writes the files of sandboxes below one directory.
+#[derive(Debug)]
+pub(crate) struct Files {
+    directory: PathBuf,
+    defaults: Dns,
+    written: BTreeMap<PathBuf, Fingerprint>,
+}
+
+impl Files {
+    /// Files will be made in `directory`, one folder for each sandbox.
+    pub(crate) fn new(directory: PathBuf, defaults: Dns) -> Self {
+        Self { directory, defaults, written: BTreeMap::new() }
+    }
+
+    /// The folder that holds the folders of sandboxes.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Brings the files of a sandbox up to date.
+    pub(crate) fn write(&mut self, controller: &Controller, id: SandboxId) -> io::Result<()> {
+        let Some(sandbox) = controller.sandbox(id) else { return Ok(()) };
+        let folder = self.directory.join(id.to_string());
+        fs::create_dir_all(&folder)?;
+        let hosts = hosts(controller, sandbox, &self.defaults);
+        self.put(&folder, "hosts", &hosts)?;
+        let hostname = sandbox.hostname().parse::<HostName>().ok();
+        let hostname = hostname.and_then(|name| hostname_file(&name).ok()).unwrap_or_default();
+        self.put(&folder, "hostname", &hostname)?;
+        let resolv_conf = resolv_conf(controller, sandbox, &self.defaults);
+        self.put(&folder, "resolv.conf", &resolv_conf)
+    }
+
+    /// Removes the files of a sandbox.
+    pub(crate) fn remove(&mut self, id: SandboxId) -> io::Result<()> {
+        let folder = self.directory.join(id.to_string());
+        self.written.retain(|path, _| !path.starts_with(&folder));
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the folders of sandboxes that do not exist.
+    pub(crate) fn sweep(&mut self, controller: &Controller) -> io::Result<()> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if let Ok(id) = SandboxId::try_from(name) {
+                if controller.sandbox(id).is_none() {
+                    self.remove(id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, folder: &Path, name: &str, wanted: &str) -> io::Result<()> {
+        let path = folder.join(name);
+        let mark = folder.join(format!(".{name}.written"));
+        let current = read(&path)?;
+        let known = self.written.get(&path).copied().or_else(|| {
+            fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse().ok())
+        });
+        if rewrite(current.as_deref(), known, wanted) == Rewrite::Keep {
+            return Ok(());
+        }
+        // In place: the file may be bind-mounted, and a renamed one would not be seen.
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        file.write_all(wanted.as_bytes())?;
+        if current.is_none() {
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        }
+        let fingerprint = Fingerprint::of(wanted.as_bytes());
+        fs::write(&mark, fingerprint.to_string())?;
+        self.written.insert(path, fingerprint);
+        Ok(())
+    }
+}
+
+/// The addresses that the host asks for names.
+pub(crate) fn host_resolvers() -> Vec<IpAddr> {
+    host_resolv_conf().servers.iter().map(tombolo_dns::resolv_conf::Nameserver::address).collect()
+}
+
+/// The host's resolv.conf; where that only names a stub on loopback, the real one behind it.
+fn host_resolv_conf() -> ResolvConf {
+    let parse = |path: &str| read(Path::new(path)).ok().flatten().map(|text| ResolvConf::parse(&text));
+    let conf = parse("/etc/resolv.conf").unwrap_or_default();
+    match conf.stub().and_then(|stub| parse(stub.real_file())) {
+        Some(real) => real,
+        None => conf,
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut content = Vec::new();
+    file.take(HOST_FILE_BYTES_MAX).read_to_end(&mut content)?;
+    Ok(Some(content))
+}
+
+fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
+    if sandbox.spec.netns == SandboxNetns::Host && sandbox.spec.extra_hosts.is_empty() {
+        let host = read(Path::new("/etc/hosts")).ok().flatten().unwrap_or_default();
+        return String::from_utf8_lossy(&host).into_owned();
+    }
+    let joined = controller.endpoints_of_sandbox(sandbox.id);
+    let addresses: Vec<IpAddr> =
+        joined.iter().flat_map(|(_, e)| e.addresses.iter().map(ipnet::IpNet::addr)).collect();
+    let gateways: Vec<IpAddr> = joined
+        .iter()
+        .flat_map(|(network, _)| [false, true].map(|ipv6| network.gateway(ipv6)))
+        .flatten()
+        .collect();
+    let host: Option<HostName> = sandbox.hostname().parse().ok();
+    let domain = defaults.domain.as_ref().and_then(|domain| domain.parse().ok());
+    let container: Option<HostName> = sandbox.name.as_str().parse().ok();
+    let names = host.map(|host| own_names(&host, domain.as_ref(), container.as_ref()));
+    let names = names.unwrap_or_default();
+    let extra: Vec<ExtraHost> = sandbox
+        .spec
+        .extra_hosts
+        .iter()
+        .filter_map(|(name, target)| format!("{name}={target}").parse().ok())
+        .collect();
+    let ipv6 = joined.iter().any(|(network, _)| network.spec.ipv6);
+    let spec = HostsSpec {
+        ipv6,
+        addresses: &addresses,
+        names: &names,
+        extra: &extra,
+        gateways: &gateways,
+    };
+    match Hosts::for_sandbox(&spec) {
+        Ok(hosts) => hosts.render(),
+        Err(reject) => {
+            // Only `host-gateway` without any gateway; the rest of the file is still worth having.
+            tracing::warn!(sandbox = %sandbox.name, %reject, "extra hosts are left out");
+            let spec = HostsSpec { extra: &[], ..spec };
+            Hosts::for_sandbox(&spec).map(|hosts| hosts.render()).unwrap_or_default()
+        }
+    }
+}
+
+fn resolv_conf(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
+    let or = |own: &[String], default: &[String]| {
+        if own.is_empty() { default.to_vec() } else { own.to_vec() }
+    };
+    let text = |servers: &[IpAddr]| servers.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let dns = &sandbox.spec.dns;
+    let overrides = Overrides::parse(
+        &or(&text(&dns.servers), &text(&defaults.servers)),
+        &or(&dns.searches, &defaults.searches),
+        &or(&dns.options, &defaults.options),
+    );
+    let joined = controller.endpoints_of_sandbox(sandbox.id);
+    let facts = SandboxFacts {
+        ipv6: joined.iter().any(|(network, _)| network.spec.ipv6),
+        own_netns: sandbox.spec.netns != SandboxNetns::Host,
+        fallback: vec![],
+    };
+    host_resolv_conf().for_sandbox(&overrides.unwrap_or_default(), &facts).render()
+}

@@ -1,0 +1,190 @@
+//! What the daemon answers without changing anything, and how it shows what it did.
+
+use std::path::PathBuf;
+
+use tombolo_api::types::{self, Counts, Info, Version};
+use tombolo_api::{ApiError, ErrorCode, Request, Response};
+use tombolo_core::model::{Endpoint, Network, Sandbox};
+use tombolo_core::{Controller, Reference, Reject, Reply};
+use tombolo_kernel::Kernel;
+
+use crate::config::Config;
+use crate::doctor;
+use crate::translate::{api_error, view};
+
+/// What does not change while the daemon runs.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) netns_dir: PathBuf,
+    run_dir: PathBuf,
+    state_dir: PathBuf,
+    started_ms: u64,
+}
+
+impl Daemon {
+    pub(crate) fn new(config: &Config, started_ms: u64) -> Self {
+        Self {
+            netns_dir: config.run_dir.join("netns"),
+            run_dir: config.run_dir.clone(),
+            state_dir: config.state_dir.clone(),
+            started_ms,
+        }
+    }
+}
+
+/// Answers a request that only looks.
+pub(crate) fn answer(
+    controller: &Controller,
+    kernel: &Kernel,
+    daemon: &Daemon,
+    places: view::Places<'_>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let reject = |reject: Reject| api_error(&reject);
+    match request {
+        Request::Version => Ok(Response::Version(version())),
+        Request::Info => Ok(Response::Info(info(controller, daemon))),
+        Request::NetworkList(filter) => {
+            let networks = controller.networks().filter(|n| network_fits(n, &filter));
+            let mut views: Vec<_> = networks.map(|n| view::network(controller, n)).collect();
+            views.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Response::Networks(views))
+        }
+        Request::NetworkInspect { reference } => {
+            let network = controller.find_network(&Reference(reference)).map_err(reject)?;
+            Ok(Response::Network(view::network(controller, network)))
+        }
+        Request::EndpointList(filter) => endpoints(controller, filter),
+        Request::EndpointInspect { reference } => {
+            let endpoint = controller.find_endpoint(&Reference(reference)).map_err(reject)?;
+            Ok(Response::Endpoint(view::endpoint(controller, endpoint)))
+        }
+        Request::SandboxList(filter) => {
+            let sandboxes = controller.sandboxes().filter(|s| sandbox_fits(s, &filter));
+            let mut views: Vec<_> = sandboxes.map(|s| view::sandbox(controller, s, places)).collect();
+            views.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Response::Sandboxes(views))
+        }
+        Request::SandboxInspect { reference } => {
+            let sandbox = controller.find_sandbox(&Reference(reference)).map_err(reject)?;
+            Ok(Response::Sandbox(view::sandbox(controller, sandbox, places)))
+        }
+        Request::Explain { reference } => {
+            let endpoint = controller.find_endpoint(&Reference(reference)).map_err(reject)?.id;
+            let objects = controller.explain(endpoint).into_iter().map(view::object).collect();
+            let endpoint = endpoint.to_string();
+            Ok(Response::Explanation(types::Explanation { endpoint, objects }))
+        }
+        Request::Doctor => {
+            let findings = doctor::findings(controller, kernel);
+            Ok(Response::FindingReport(types::FindingReport { findings }))
+        }
+        _ => Err(ApiError::new(ErrorCode::Internal, "the daemon has no answer to this request")),
+    }
+}
+
+/// How the outcome of a command is shown.
+pub(crate) fn reply(
+    controller: &Controller,
+    places: view::Places<'_>,
+    drift: bool,
+    reply: Reply,
+) -> Result<Response, ApiError> {
+    let gone = |what: &str| {
+        ApiError::new(ErrorCode::Internal, format!("the {what} vanished before it could be shown"))
+    };
+    match reply {
+        Reply::Done => Ok(Response::Done),
+        Reply::Network(id) => match controller.network(id) {
+            Some(network) => Ok(Response::Network(view::network(controller, network))),
+            None => Err(gone("network")),
+        },
+        Reply::Endpoint(id) => match controller.endpoint(id) {
+            Some(endpoint) => Ok(Response::Endpoint(view::endpoint(controller, endpoint))),
+            None => Err(gone("endpoint")),
+        },
+        Reply::Sandbox(id) => match controller.sandbox(id) {
+            Some(sandbox) => Ok(Response::Sandbox(view::sandbox(controller, sandbox, places))),
+            None => Err(gone("sandbox")),
+        },
+        Reply::Pruned { networks, endpoints, sandboxes } => {
+            Ok(Response::Pruned(types::Pruned { networks, endpoints, sandboxes }))
+        }
+        Reply::Operations { ops, failures } => {
+            let operations: Vec<_> = ops.iter().map(|op| view::operation(op, vec![])).collect();
+            if drift {
+                return Ok(Response::Operations(types::Operations { operations }));
+            }
+            let failures = failures.iter().map(|(key, why)| view::failed(key, why)).collect();
+            Ok(Response::RepairReport(types::RepairReport { operations, failures }))
+        }
+    }
+}
+
+fn version() -> Version {
+    Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api_version: "v1".to_owned(),
+        commit: option_env!("TOMBOLO_COMMIT").map(str::to_owned),
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+    }
+}
+
+fn info(controller: &Controller, daemon: &Daemon) -> Info {
+    let (networks, endpoints, sandboxes) = controller.counts();
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let node = controller.facts().node.iter().map(|byte| format!("{byte:02x}")).collect();
+    Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node,
+        hostname: read("/proc/sys/kernel/hostname"),
+        kernel: read("/proc/sys/kernel/osrelease"),
+        store: "embedded".to_owned(),
+        state_dir: daemon.state_dir.display().to_string(),
+        run_dir: daemon.run_dir.display().to_string(),
+        drivers: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
+        counts: Counts {
+            networks: count(networks),
+            endpoints: count(endpoints),
+            sandboxes: count(sandboxes),
+            objects: count(controller.believed().len()),
+        },
+        started_ms: daemon.started_ms,
+    }
+}
+
+fn endpoints(controller: &Controller, filter: types::EndpointFilter) -> Result<Response, ApiError> {
+    let reject = |reject: Reject| api_error(&reject);
+    let network = filter.network.map(|n| controller.find_network(&Reference(n)).map(|n| n.id));
+    let network = network.transpose().map_err(reject)?;
+    let sandbox = filter.sandbox.map(|s| controller.find_sandbox(&Reference(s)).map(|s| s.id));
+    let sandbox = sandbox.transpose().map_err(reject)?;
+    let fits = |e: &&Endpoint| {
+        network.is_none_or(|id| e.network == id) && sandbox.is_none_or(|id| e.sandbox == Some(id))
+    };
+    let mut views: Vec<_> =
+        controller.endpoints().filter(fits).map(|e| view::endpoint(controller, e)).collect();
+    views.sort_by(|a, b| (&a.network.name, &a.name).cmp(&(&b.network.name, &b.name)));
+    Ok(Response::Endpoints(views))
+}
+
+fn network_fits(network: &Network, filter: &types::NetworkFilter) -> bool {
+    let spec = &network.spec;
+    filter.name.as_ref().is_none_or(|part| spec.name.as_str().contains(part.as_str()))
+        && filter.driver.as_ref().is_none_or(|driver| view::driver_word(spec.driver) == driver)
+        && filter.labels.iter().all(|label| has_label(&spec.labels, label))
+}
+
+fn sandbox_fits(sandbox: &Sandbox, filter: &types::SandboxFilter) -> bool {
+    filter.name.as_ref().is_none_or(|part| sandbox.name.as_str().contains(part.as_str()))
+        && filter.labels.iter().all(|label| has_label(&sandbox.spec.labels, label))
+}
+
+fn has_label(labels: &std::collections::BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
+    }
+}

@@ -1,0 +1,280 @@
+//! From the command line to a serving daemon.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tombolo_api::tls::TlsFiles;
+use tombolo_api::{ApiError, ErrorCode, Request, Response};
+use tombolo_core::{Command, Event, Notice};
+use tombolo_kernel::{Change, Kernel, KernelConfig};
+use tombolo_store::{Embedded, Store};
+
+use crate::config::{Config, Flags};
+use crate::engine::{Engine, Input, now_ms};
+use crate::http::{self, Service};
+use crate::limits::INPUTS_MAX;
+use crate::listen;
+use crate::{facts, start};
+
+/// How long news of the host is gathered before the facts are read again.
+const FACTS_PAUSE: Duration = Duration::from_millis(200);
+/// How often what was stored quickly is made to survive a power cut.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+
+/// Runs `tombolo daemon` with the words after it.
+pub fn main_with(args: &[String]) -> ExitCode {
+    let words = std::iter::once("tombolo daemon".to_owned()).chain(args.iter().cloned());
+    let flags = match Flags::try_parse_from(words) {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each goes.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the log may not be up yet, and somebody waits for the reason")]
+fn report(error: &anyhow::Error) {
+    eprintln!("tombolo daemon: {error:#}");
+}
+
+#[expect(clippy::print_stdout, reason = "the resolved configuration is what was asked for")]
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = Config::load(flags)?;
+    if flags.check_config {
+        print!("{}", toml::to_string(&config).context("the configuration cannot be shown")?);
+        return Ok(());
+    }
+    log_to_stderr(&config.log_level);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(serve(&config))
+}
+
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only if a log was set up before, which is then used.
+    drop(subscriber.with_ansi(false).try_init());
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let _only = only_daemon_here()?;
+    let store = Arc::new(
+        Embedded::open(&config.state_dir)
+            .with_context(|| format!("the store in {} cannot be opened", config.state_dir.display()))?,
+    );
+    let node = start::node(&*store)?;
+    let kernel_config = KernelConfig {
+        run_dir: config.run_dir.clone(),
+        instance: node.instance(),
+        pool: config.prepared_namespaces,
+    };
+    std::fs::create_dir_all(&config.run_dir)
+        .with_context(|| format!("{} cannot be made", config.run_dir.display()))?;
+    let kernel = Arc::new(Kernel::open(kernel_config).context("the kernel cannot be used")?);
+    let (inputs, mut arriving) = mpsc::channel(INPUTS_MAX);
+    watch_kernel(&kernel, &inputs)?;
+    let controller = start::controller(config, &node, &*store, &kernel)?;
+    let mut engine = Engine::new(controller, store, kernel, config, inputs);
+    start::settle(&mut engine, &mut arriving, config).await?;
+    let listeners = listeners(config).await?;
+    let shared = Shared(Arc::new(Mutex::new(engine)));
+    let server = http::Server::new(http::router(shared.clone()));
+    listen::notify(listen::Progress::Ready).context("the service manager cannot be told")?;
+    tracing::info!(socket = %config.socket_path().display(), "ready");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let work = tokio::spawn(work(shared.clone(), arriving));
+    let serving = server.serve(listeners, async {
+        // An error means that the sender is gone, which also means to stop.
+        drop(stopped.await);
+    });
+    let ending = async {
+        signal().await;
+        drop(listen::notify(listen::Progress::Stopping));
+        drop(stop);
+    };
+    tokio::join!(serving, ending);
+    work.abort();
+    let store = Arc::clone(&shared.lock().store);
+    store.flush().context("the store cannot be flushed")?;
+    tracing::info!("stopped; the networks stay as they are");
+    Ok(())
+}
+
+/// Holds a name that exists once in a network namespace: two daemons would undo each other's work.
+fn only_daemon_here() -> anyhow::Result<UnixListener> {
+    let address = SocketAddr::from_abstract_name("tombolo-daemon")?;
+    UnixListener::bind_addr(&address)
+        .context("another tombolo daemon owns the networks of this network namespace")
+}
+
+async fn listeners(config: &Config) -> anyhow::Result<Vec<listen::Listener>> {
+    let tls = match &config.tcp {
+        Some(tcp) => match (&tcp.ca, &tcp.cert, &tcp.key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
+            (None, None, None) => None,
+            _ => bail!("TLS needs all three of tls-ca, tls-cert and tls-key"),
+        },
+        None => None,
+    };
+    let mut listeners = listen::inherited(tls.as_ref())?;
+    if listeners.is_empty() {
+        listeners.push(listen::unix(&config.socket_path(), config.group.as_deref())?);
+    }
+    if let Some(tcp) = &config.tcp {
+        let address = tcp
+            .listen
+            .parse()
+            .with_context(|| format!("`{}` is not an address and port", tcp.listen))?;
+        listeners.push(listen::tcp(address, tls.as_ref()).await?);
+    }
+    Ok(listeners)
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "signals cannot be waited for");
+            std::future::pending().await
+        }
+    }
+}
+
+/// The engine, shared by the connections and the worker.
+#[derive(Debug, Clone)]
+struct Shared(Arc<Mutex<Engine>>);
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
+        // After a panic the engine's records may not fit its plans: a repair would mend the wrong way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service for Shared {
+    async fn call(&self, request: Request) -> Result<Response, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        self.lock().submit(request, reply);
+        answer.await.unwrap_or_else(|_| {
+            Err(ApiError::new(ErrorCode::ShuttingDown, "the daemon ends before the request is done"))
+        })
+    }
+}
+
+/// Handles what other threads send and what the clock asks for.
+async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
+    let mut facts_at: Option<Instant> = None;
+    let mut flush = tokio::time::interval(FLUSH_EVERY);
+    loop {
+        let wake = shared.lock().wake_at.map(instant_of);
+        tokio::select! {
+            input = arriving.recv() => match input {
+                Some(Input::Event(event)) => shared.lock().run(*event),
+                Some(Input::HostChanged) => {
+                    facts_at.get_or_insert(Instant::now() + FACTS_PAUSE);
+                }
+                None => return,
+            },
+            () = until(wake) => shared.lock().run(Event::Tick),
+            () = until(facts_at) => {
+                facts_at = None;
+                read_facts(&shared).await;
+            }
+            _ = flush.tick() => {
+                shared.lock().save_outcomes();
+                let store = Arc::clone(&shared.lock().store);
+                if store.needs_flush() {
+                    flush_store(store).await;
+                }
+            }
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn instant_of(at_ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms()))
+}
+
+async fn read_facts(shared: &Shared) {
+    let (kernel, node) = {
+        let engine = shared.lock();
+        (Arc::clone(&engine.kernel), engine.controller.facts().node)
+    };
+    match tokio::task::spawn_blocking(move || facts::read(&kernel, node)).await {
+        Ok(Ok(facts)) => shared.lock().run(Event::Facts(Box::new(facts))),
+        Ok(Err(error)) => tracing::warn!(error, "the host cannot be looked at"),
+        Err(error) => tracing::warn!(%error, "the host cannot be looked at"),
+    }
+}
+
+async fn flush_store(store: Arc<Embedded>) {
+    match tokio::task::spawn_blocking(move || store.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the store cannot be flushed"),
+        Err(error) => tracing::error!(%error, "the store cannot be flushed"),
+    }
+}
+
+/// Starts the threads that bring news of the kernel.
+fn watch_kernel(kernel: &Arc<Kernel>, inputs: &mpsc::Sender<Input>) -> anyhow::Result<()> {
+    let watch = kernel.watch().context("the kernel cannot be watched")?;
+    let sender = inputs.clone();
+    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        for change in watch {
+            let (notice, host) = facts::notice(&change);
+            if host && sender.blocking_send(Input::HostChanged).is_err() {
+                return;
+            }
+            let event = notice.map(Event::KernelChanged);
+            if event.is_some_and(|e| sender.blocking_send(Input::Event(Box::new(e))).is_err()) {
+                return;
+            }
+        }
+    })?;
+    if let Some(gone) = kernel.gone() {
+        let sender = inputs.clone();
+        std::thread::Builder::new().name("gone".to_owned()).spawn(move || {
+            for keys in gone {
+                if sender.blocking_send(Input::Event(Box::new(Event::Gone(keys)))).is_err() {
+                    return;
+                }
+            }
+        })?;
+    }
+    Ok(())
+}

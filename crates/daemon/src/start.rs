@@ -1,0 +1,187 @@
+//! What happens before the daemon serves: records are read, the kernel is brought in line with them, and the
+//! daemon's own networks are made.
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+use tombolo_api::types::{NetworkCreate, SubnetConfig};
+use tombolo_core::ipam::{DefaultPools, ula_base};
+use tombolo_core::model::Network;
+use tombolo_core::{Command, Controller, record};
+use tombolo_kernel::Kernel;
+use tombolo_store::{Durability, Key, Prefix, Store};
+
+use crate::config::{Config, DefaultNetwork};
+use crate::engine::{Engine, Input, commit_in_parts, random, store_write};
+use crate::facts;
+use crate::translate::network_spec;
+
+/// Record of this node's identity.
+const NODE_ID: &str = "node/id";
+/// Record of the boot in which the daemon last ran.
+const NODE_BOOT: &str = "node/boot";
+
+/// Which node this is, and whether it was started anew since the daemon last ran.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: [u8; 16],
+    rebooted: bool,
+}
+
+impl Node {
+    /// A word that tells this daemon's links from another's.
+    pub(crate) fn instance(&self) -> String {
+        self.id[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Reads or makes the node's identity.
+pub(crate) fn node(store: &dyn Store) -> anyhow::Result<Node> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = boot.trim().as_bytes().to_vec();
+    let found = store.get(&Key::new(NODE_ID)?)?;
+    let before = store.get(&Key::new(NODE_BOOT)?)?;
+    let known: Option<[u8; 16]> = found.as_ref().and_then(|found| (*found.value).try_into().ok());
+    let id = match known {
+        Some(id) => id,
+        None if found.is_some() => bail!("record {NODE_ID} of the store has not 16 bytes"),
+        None => random()?.to_be_bytes(),
+    };
+    let rebooted = before.as_ref().is_some_and(|before| *before.value != *boot);
+    if known.is_none() || before.is_none() || rebooted {
+        let writes = [store_write(NODE_ID, Some(id.to_vec())), store_write(NODE_BOOT, Some(boot))];
+        let writes = writes.into_iter().collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+        store.commit(writes, Durability::Power).context("the node's identity cannot be stored")?;
+    }
+    Ok(Node { id, rebooted })
+}
+
+/// Reads all records into a controller.
+pub(crate) fn controller(
+    config: &Config,
+    node: &Node,
+    store: &dyn Store,
+    kernel: &Kernel,
+) -> anyhow::Result<Controller> {
+    let facts = facts::read(kernel, node.id).map_err(anyhow::Error::msg)?;
+    let pools = DefaultPools::new(config.default_address_pools.clone())?;
+    let [.., a, b, c, d, e, f, g, h] = node.id;
+    let seed = [a, b, c, d, e, f, g, h];
+    let ula_known = pools.as_slice().iter().any(|pool| pool.base.addr().is_ipv6());
+    let pools = if ula_known { pools } else { pools.with_ula(&seed)? };
+    tracing::debug!(ula = %ula_base(&seed), "default pools");
+    let mut controller = Controller::new(config.settings(), pools, facts);
+    let (records, _) = store.list(&Prefix::all())?;
+    let replaced = replaced_default(config, &records)?;
+    let kept: Vec<_> = records
+        .iter()
+        .filter(|(key, _)| replaced.as_deref() != Some(key.as_str()))
+        .map(|(key, found)| (key.as_str(), &*found.value))
+        .collect();
+    let restored = controller.restore(kept, node.rebooted)?;
+    for note in &restored.notes {
+        tracing::warn!(note, "restored");
+    }
+    let erased = replaced.map(|key| store_write(&key, None));
+    let writes = restored.writes.into_iter().map(|write| store_write(&write.key, write.value));
+    let writes: Vec<_> = erased.into_iter().chain(writes).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    commit_in_parts(store, writes, Durability::Process).map_err(anyhow::Error::msg)?;
+    Ok(controller)
+}
+
+/// Brings the kernel in line with the records and makes the daemon's own networks.
+pub(crate) async fn settle(
+    engine: &mut Engine,
+    arriving: &mut mpsc::Receiver<Input>,
+    config: &Config,
+) -> anyhow::Result<()> {
+    engine.own_command(Command::Repair);
+    idle(engine, arriving).await?;
+    let mut own = vec![predefined("none", "null"), predefined("host", "host")];
+    if config.bridge.enabled {
+        own.push(default_network(&config.bridge));
+    }
+    for create in own {
+        let spec = network_spec(create).map_err(|reject| anyhow::Error::msg(reject.to_string()))?;
+        if !engine.controller.networks().any(|network| network.spec.name == spec.name) {
+            engine.own_command(Command::CreateNetwork { spec: Box::new(spec), predefined: true });
+            idle(engine, arriving).await?;
+        }
+    }
+    engine.refresh_files();
+    Ok(())
+}
+
+async fn idle(engine: &mut Engine, arriving: &mut mpsc::Receiver<Input>) -> anyhow::Result<()> {
+    while !engine.controller.is_idle() {
+        match arriving.recv().await {
+            Some(Input::Event(event)) => engine.run(*event),
+            // The facts were read a moment ago.
+            Some(Input::HostChanged) => {}
+            None => bail!("the threads that work for the daemon ended"),
+        }
+    }
+    Ok(())
+}
+
+/// The record of the default network, if the configuration now asks for another one and nobody uses it.
+fn replaced_default(
+    config: &Config,
+    records: &[(Key, tombolo_store::Versioned)],
+) -> anyhow::Result<Option<String>> {
+    let wanted = network_spec(default_network(&config.bridge))
+        .map_err(|reject| anyhow::Error::msg(reject.to_string()))?;
+    for (key, found) in records.iter().filter(|(key, _)| key.as_str().starts_with(record::NETWORK)) {
+        let network: Network = record::get(key.as_str(), &found.value)?;
+        if !network.predefined || network.spec.name != wanted.name {
+            continue;
+        }
+        let mut spec = wanted;
+        spec.multicast = network.spec.multicast;
+        if config.bridge.enabled && network.spec == spec {
+            return Ok(None);
+        }
+        let mut endpoints =
+            records.iter().filter(|(key, _)| key.as_str().starts_with(record::ENDPOINT));
+        let used = endpoints.any(|(key, found)| {
+            record::get::<tombolo_core::model::Endpoint>(key.as_str(), &found.value)
+                .is_ok_and(|endpoint| endpoint.network == network.id)
+        });
+        if used {
+            tracing::warn!("the default network has endpoints: its new configuration waits for them");
+            return Ok(None);
+        }
+        return Ok(Some(key.as_str().to_owned()));
+    }
+    Ok(None)
+}
+
+fn predefined(name: &str, driver: &str) -> NetworkCreate {
+    NetworkCreate { driver: driver.to_owned(), ..NetworkCreate::new(name) }
+}
+
+/// The default network as the configuration asks for it.
+fn default_network(config: &DefaultNetwork) -> NetworkCreate {
+    let families = [
+        (config.bip, config.fixed_cidr, config.default_gateway, "DefaultGatewayIPv4"),
+        (config.bip6, config.fixed_cidr_v6, config.default_gateway_v6, "DefaultGatewayIPv6"),
+    ];
+    let subnets = families.into_iter().filter_map(|(bip, range, router, name)| {
+        let subnet = bip.or(range).as_ref().map(IpNet::trunc)?;
+        Some(SubnetConfig {
+            subnet: Some(subnet.to_string()),
+            ip_range: range.iter().map(ToString::to_string).collect(),
+            gateway: bip.map(|net| net.addr().to_string()),
+            aux_addresses: router.iter().map(|ip| (name.to_owned(), ip.to_string())).collect(),
+            size: None,
+        })
+    });
+    NetworkCreate {
+        device: Some(config.device.clone()),
+        subnets: subnets.collect(),
+        ipv6: Some(config.ipv6 || config.bip6.is_some() || config.fixed_cidr_v6.is_some()),
+        icc: Some(config.icc),
+        masquerade: Some(config.ip_masq),
+        ..NetworkCreate::new("bridge")
+    }
+}

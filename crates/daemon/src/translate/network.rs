@@ -1,0 +1,171 @@
+//! Networks: from the API's and Docker's words to a spec.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use tombolo_api::types::{NetworkCreate, RouteConfig, SubnetConfig};
+use tombolo_core::ipam::SubnetWish;
+use tombolo_core::model::{Driver, NetworkSpec, StaticRoute, SubnetSpec};
+use tombolo_core::{Code, Reject};
+
+use super::{address, name, shown};
+
+/// The spec of a network, with defaults filled in and options understood.
+pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Reject> {
+    let options = std::mem::take(&mut create.options);
+    for (key, value) in &options {
+        apply_option(&mut create, key, value)?;
+    }
+    let mut subnets = Vec::with_capacity(create.subnets.len());
+    let (mut ipv4, mut ipv6) = (create.ipv4, create.ipv6);
+    for config in create.subnets {
+        let subnet = subnet_spec(config)?;
+        // A subnet of a family is a wish for that family, unless it was switched off by name.
+        match subnet.subnet {
+            Some(net) if net.addr().is_ipv6() => ipv6 = ipv6.or(Some(true)),
+            Some(_) => ipv4 = ipv4.or(Some(true)),
+            None => {}
+        }
+        subnets.push(subnet);
+    }
+    let snat = [(create.snat_ipv4, false), (create.snat_ipv6, true)];
+    let snat: Result<Vec<IpAddr>, Reject> = snat
+        .into_iter()
+        .filter_map(|(text, v6)| Some((text?, v6)))
+        .map(|(text, v6)| of_family(address(&text, "the source address")?, v6))
+        .collect();
+    let routes: Result<Vec<StaticRoute>, Reject> = create.routes.into_iter().map(route).collect();
+    Ok(NetworkSpec {
+        name: name(&create.name)?,
+        driver: driver(&create.driver)?,
+        subnets,
+        ipv4: ipv4.unwrap_or(true),
+        ipv6: ipv6.unwrap_or(false),
+        internal: create.internal,
+        mtu: create.mtu,
+        device: create.device,
+        multicast: create.multicast.unwrap_or(false),
+        icc: create.icc.unwrap_or(true),
+        masquerade: create.masquerade.unwrap_or(true),
+        snat: snat?,
+        routes: routes?,
+        interface_prefix: create.interface_prefix.unwrap_or_else(|| "eth".to_owned()),
+        labels: create.labels,
+        options,
+    })
+}
+
+/// Docker's option names and our own mean the fields of the request; anything else is refused by name.
+fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<(), Reject> {
+    match key {
+        "com.docker.network.bridge.name" | "device" => create.device = Some(value.to_owned()),
+        "com.docker.network.bridge.enable_ip_masquerade" | "masquerade" => {
+            create.masquerade = Some(parsed(key, value)?);
+        }
+        "com.docker.network.bridge.enable_icc" | "icc" => create.icc = Some(parsed(key, value)?),
+        "com.docker.network.driver.mtu" | "mtu" => create.mtu = Some(parsed(key, value)?),
+        "com.docker.network.container_iface_prefix" | "interface_prefix" => {
+            create.interface_prefix = Some(value.to_owned());
+        }
+        "com.docker.network.host_ipv4" | "snat_ipv4" => create.snat_ipv4 = Some(value.to_owned()),
+        "com.docker.network.host_ipv6" | "snat_ipv6" => create.snat_ipv6 = Some(value.to_owned()),
+        "com.docker.network.enable_ipv4" | "ipv4" => create.ipv4 = Some(parsed(key, value)?),
+        "com.docker.network.enable_ipv6" | "ipv6" => create.ipv6 = Some(parsed(key, value)?),
+        "com.docker.network.internal" | "internal" => create.internal = parsed(key, value)?,
+        "multicast" => create.multicast = Some(parsed(key, value)?),
+        _ => {
+            return Err(Reject::new(Code::UnknownOption, shown(key), "no network has this option")
+                .hint("`tombolo network create --help` lists the options"));
+        }
+    }
+    Ok(())
+}
+
+fn parsed<T: FromStr>(key: &str, value: &str) -> Result<T, Reject> {
+    let lower = match value {
+        "1" | "True" | "TRUE" if std::any::type_name::<T>() == "bool" => "true",
+        "0" | "False" | "FALSE" if std::any::type_name::<T>() == "bool" => "false",
+        other => other,
+    };
+    lower.parse().map_err(|_| {
+        let message = format!("the option does not take the value `{}`", shown(value));
+        Reject::new(Code::UnknownOption, shown(key), message)
+    })
+}
+
+fn driver(text: &str) -> Result<Driver, Reject> {
+    match text {
+        "bridge" => Ok(Driver::Bridge),
+        "null" | "none" => Ok(Driver::Null),
+        "host" => Ok(Driver::Host),
+        _ => Err(Reject::new(Code::UnknownOption, shown(text), "no driver has this name")
+            .hint("the drivers are bridge, null and host")),
+    }
+}
+
+fn subnet_spec(config: SubnetConfig) -> Result<SubnetSpec, Reject> {
+    let subnet = match config.subnet.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(SubnetWish::Exact(net))) => Some(net),
+        Some(Ok(SubnetWish::Any { .. })) => {
+            return Err(Reject::new(
+                Code::InvalidAddress,
+                config.subnet.unwrap_or_default(),
+                "a subnet of a given size cannot be chosen for you",
+            )
+            .hint("name the subnet, or leave it out to take one from the default pools"));
+        }
+        Some(Err(reject)) => {
+            return Err(Reject::new(
+                Code::InvalidAddress,
+                shown(config.subnet.as_deref().unwrap_or_default()),
+                reject.to_string(),
+            ));
+        }
+    };
+    if config.size.is_some() {
+        return Err(Reject::new(Code::UnknownOption, "size", "the size of a chosen subnet is configured")
+            .hint("set default-pools in the daemon's configuration, or name the subnet"));
+    }
+    let ranges: Result<Vec<IpNet>, Reject> =
+        config.ip_range.iter().map(|text| net(text, "the range")).collect();
+    let reserved: Result<BTreeMap<String, IpAddr>, Reject> = config
+        .aux_addresses
+        .into_iter()
+        .map(|(name, text)| Ok((name, address(&text, "the auxiliary address")?)))
+        .collect();
+    let gateway = config.gateway.map(|text| address(&text, "the gateway")).transpose()?;
+    Ok(SubnetSpec { subnet, ranges: ranges?, gateway, reserved: reserved? })
+}
+
+fn route(config: RouteConfig) -> Result<StaticRoute, Reject> {
+    let destination = net(&config.destination, "the destination")?;
+    if destination.trunc() != destination {
+        let message = format!("the destination has host bits set: write {}", destination.trunc());
+        return Err(Reject::new(Code::HostBitsSet, destination, message));
+    }
+    let via = config.via.map(|text| address(&text, "the router")).transpose()?;
+    if via.is_some_and(|via| via.is_ipv6() != destination.addr().is_ipv6()) {
+        let message = "the router is of another family than the destination";
+        return Err(Reject::new(Code::InvalidAddress, destination, message));
+    }
+    Ok(StaticRoute { destination, via })
+}
+
+fn net(text: &str, what: &str) -> Result<IpNet, Reject> {
+    text.parse().map_err(|_| {
+        let message = format!("{what} is not a subnet");
+        Reject::new(Code::InvalidAddress, shown(text), message)
+            .hint("write it as 172.20.0.0/24 or fd00::/64")
+    })
+}
+
+fn of_family(ip: IpAddr, ipv6: bool) -> Result<IpAddr, Reject> {
+    if ip.is_ipv6() == ipv6 {
+        return Ok(ip);
+    }
+    let family = if ipv6 { "IPv6" } else { "IPv4" };
+    Err(Reject::new(Code::InvalidAddress, ip, format!("an {family} address is needed here")))
+}

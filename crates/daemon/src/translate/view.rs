@@ -1,0 +1,227 @@
+//! From records to what the API shows.
+
+use std::path::Path;
+
+use tombolo_api::types::{
+    self, Action, EndpointState, EndpointSummary, Named, ObjectView, OperationView, RouteConfig,
+    SandboxFiles,
+};
+use tombolo_core::Controller;
+use tombolo_core::controller::{ExplainedObject, ObjectState};
+use tombolo_core::model::{
+    Driver, Endpoint, Network, NetworkState, Pool, Sandbox, SandboxNetns, SandboxState,
+};
+use tombolo_netstate::{Key, Mac, Netns, Op};
+
+/// Directories that views name files in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places<'a> {
+    /// Where namespaces are.
+    pub(crate) netns: &'a Path,
+    /// Where the files of sandboxes are.
+    pub(crate) files: &'a Path,
+}
+
+pub(crate) fn network(controller: &Controller, network: &Network) -> types::Network {
+    let spec = &network.spec;
+    let snat = |ipv6: bool| spec.snat.iter().find(|ip| ip.is_ipv6() == ipv6).map(ToString::to_string);
+    let bridge = spec.driver == Driver::Bridge;
+    types::Network {
+        id: network.id.to_string(),
+        name: spec.name.to_string(),
+        driver: driver_word(spec.driver).to_owned(),
+        subnets: network.pools.iter().map(|pool| subnet(controller, pool)).collect(),
+        ipv4: spec.ipv4,
+        ipv6: spec.ipv6,
+        internal: spec.internal,
+        mtu: controller.mtu(network),
+        mtu_configured: spec.mtu,
+        device: bridge.then(|| network.device.clone()),
+        multicast: spec.multicast,
+        icc: spec.icc,
+        masquerade: spec.masquerade,
+        snat_ipv4: snat(false),
+        snat_ipv6: snat(true),
+        routes: spec.routes.iter().map(route).collect(),
+        interface_prefix: bridge.then(|| spec.interface_prefix.clone()),
+        labels: spec.labels.clone(),
+        options: spec.options.clone(),
+        state: network_state(controller, network),
+        endpoints: controller.endpoints_of_network(network.id).map(|e| summary(controller, e)).collect(),
+        created_ms: network.created_ms,
+    }
+}
+
+pub(crate) fn endpoint(controller: &Controller, endpoint: &Endpoint) -> types::Endpoint {
+    let network = controller.network(endpoint.network);
+    let bridge = network.is_some_and(|n| n.spec.driver == Driver::Bridge);
+    let has = |ipv6: bool| endpoint.addresses.iter().any(|a| a.addr().is_ipv6() == ipv6);
+    let gateways = [false, true].into_iter().filter(|ipv6| has(*ipv6));
+    let gateways = gateways.filter_map(|ipv6| network?.gateway(ipv6)).map(|ip| ip.to_string());
+    types::Endpoint {
+        id: endpoint.id.to_string(),
+        name: endpoint.name.to_string(),
+        network: Named {
+            id: endpoint.network.to_string(),
+            name: network.map(|n| n.spec.name.to_string()).unwrap_or_default(),
+        },
+        sandbox: named_sandbox(controller, endpoint),
+        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
+        gateways: gateways.collect(),
+        mac: bridge.then(|| Mac(endpoint.mac).to_string()),
+        interface: endpoint.attachment.as_ref().map(|a| a.interface.clone()),
+        host_interface: controller.host_interface(endpoint).map(|name| name.to_string()),
+        mtu: network.map_or(0, |network| controller.mtu(network)),
+        state: endpoint_state(endpoint),
+        gateway_priority: endpoint.spec.gateway_priority,
+        aliases: endpoint.spec.aliases.clone(),
+        labels: endpoint.spec.labels.clone(),
+    }
+}
+
+pub(crate) fn sandbox(
+    controller: &Controller,
+    sandbox: &Sandbox,
+    places: Places<'_>,
+) -> types::Sandbox {
+    let running = sandbox.state == SandboxState::Running;
+    let netns = match &sandbox.spec.netns {
+        SandboxNetns::New => places.netns.join(sandbox.netns_name()),
+        SandboxNetns::Host => "/proc/1/ns/net".into(),
+        SandboxNetns::Adopted { path, .. } => path.clone(),
+    };
+    let files = places.files.join(sandbox.id.to_string());
+    let file = |name: &str| files.join(name).display().to_string();
+    types::Sandbox {
+        id: sandbox.id.to_string(),
+        name: sandbox.name.to_string(),
+        hostname: Some(sandbox.hostname()),
+        state: if running { types::SandboxState::Running } else { types::SandboxState::Stopped },
+        netns: (running && sandbox.spec.netns != SandboxNetns::Host).then(|| netns.display().to_string()),
+        files: Some(SandboxFiles {
+            directory: files.display().to_string(),
+            hosts: file("hosts"),
+            hostname: file("hostname"),
+            resolv_conf: file("resolv.conf"),
+        }),
+        endpoints: controller
+            .endpoints_of_sandbox(sandbox.id)
+            .into_iter()
+            .map(|(_, e)| endpoint(controller, e))
+            .collect(),
+        labels: sandbox.spec.labels.clone(),
+        process: None,
+        created_ms: sandbox.created_ms,
+    }
+}
+
+pub(crate) fn operation(op: &Op, owners: Vec<String>) -> OperationView {
+    let action = match op.action {
+        tombolo_netstate::Action::Close(_) => Action::Isolate,
+        tombolo_netstate::Action::Create(_) => Action::Create,
+        tombolo_netstate::Action::Update { .. } => Action::Update,
+        tombolo_netstate::Action::Delete(_) => Action::Delete,
+    };
+    OperationView {
+        action,
+        object: op.key.to_string(),
+        kind: op.key.kind().to_owned(),
+        text: op.to_string(),
+        owners,
+    }
+}
+
+pub(crate) fn failed(key: &Key, message: &str) -> types::OperationFailure {
+    let operation = OperationView {
+        action: Action::Update,
+        object: key.to_string(),
+        kind: key.kind().to_owned(),
+        text: key.to_string(),
+        owners: vec![],
+    };
+    types::OperationFailure { operation, message: message.to_owned() }
+}
+
+pub(crate) fn object(object: ExplainedObject) -> ObjectView {
+    let state = match object.state {
+        ObjectState::InPlace => types::ObjectState::InPlace,
+        ObjectState::Missing => types::ObjectState::Missing,
+        ObjectState::Different => types::ObjectState::Different,
+        ObjectState::Changing => types::ObjectState::Leaving,
+    };
+    ObjectView {
+        object: object.key.to_string(),
+        kind: object.key.kind().to_owned(),
+        spec: object.spec.to_string(),
+        owners: object.owners,
+        state,
+        last: object.failure,
+    }
+}
+
+pub(crate) fn driver_word(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Bridge => "bridge",
+        Driver::Null => "null",
+        Driver::Host => "host",
+    }
+}
+
+/// The place of a namespace, for people.
+pub(crate) fn netns_path(netns: &Netns, places: Places<'_>) -> String {
+    match netns {
+        Netns::Host => "host".to_owned(),
+        Netns::Owned(name) => places.netns.join(&**name).display().to_string(),
+        Netns::Adopted { path, .. } => path.display().to_string(),
+    }
+}
+
+fn summary(controller: &Controller, endpoint: &Endpoint) -> EndpointSummary {
+    EndpointSummary {
+        id: endpoint.id.to_string(),
+        name: endpoint.name.to_string(),
+        sandbox: named_sandbox(controller, endpoint),
+        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
+        mac: Some(Mac(endpoint.mac).to_string()),
+        state: endpoint_state(endpoint),
+    }
+}
+
+fn named_sandbox(controller: &Controller, endpoint: &Endpoint) -> Option<Named> {
+    let sandbox = controller.sandbox(endpoint.sandbox?)?;
+    Some(Named { id: sandbox.id.to_string(), name: sandbox.name.to_string() })
+}
+
+fn endpoint_state(endpoint: &Endpoint) -> EndpointState {
+    match &endpoint.attachment {
+        _ if endpoint.deleting => EndpointState::Leaving,
+        Some(_) => EndpointState::Attached,
+        None => EndpointState::Allocated,
+    }
+}
+
+fn network_state(controller: &Controller, network: &Network) -> types::NetworkState {
+    match network.state {
+        NetworkState::Deleting => types::NetworkState::Leaving,
+        NetworkState::Ready if controller.is_intact(network.id) => types::NetworkState::Ready,
+        NetworkState::Ready | NetworkState::Creating => types::NetworkState::Degraded,
+    }
+}
+
+fn subnet(controller: &Controller, pool: &Pool) -> types::Subnet {
+    let usage = controller.usage(pool);
+    types::Subnet {
+        subnet: pool.subnet.to_string(),
+        ip_range: pool.ranges.iter().map(ToString::to_string).collect(),
+        gateway: pool.gateway.map(|ip| ip.to_string()),
+        aux_addresses: pool.reserved.iter().map(|(name, ip)| (name.clone(), ip.to_string())).collect(),
+        leases: usage.map_or(0, |usage| u64::try_from(usage.held).unwrap_or(u64::MAX)),
+    }
+}
+
+fn route(route: &tombolo_core::model::StaticRoute) -> RouteConfig {
+    RouteConfig {
+        destination: route.destination.to_string(),
+        via: route.via.map(|ip| ip.to_string()),
+    }
+}

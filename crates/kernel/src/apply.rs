@@ -1,0 +1,321 @@
+//! Carrying out a plan: operations of one place go together in as few messages as their dependencies allow.
+//!
+//! A request never names a link by text: numbers are ours or looked up just before, so that a request that
+//! follows a failed one cannot hit somebody else's link of the same name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use tombolo_netstate::object::link::{LinkKey, LinkKind};
+use tombolo_netstate::object::nft::{BaseSpec, ElementKey};
+use tombolo_netstate::object::Phase;
+use tombolo_netstate::plan::Edge;
+use tombolo_netstate::{Action, Key, Netns, Outcome, Plan, Report, Spec};
+
+use crate::kernel::Kernel;
+use crate::netlink::link::LinkRecord;
+use crate::netlink::{ReadBuffer, Socket, link};
+use crate::netns::NetnsError;
+use crate::nft::{self, ElementChange};
+
+mod dependency;
+mod failure;
+mod inside;
+mod links;
+mod removal;
+
+use dependency::missing;
+use failure::Failure;
+
+/// See [`Kernel::apply`].
+pub(crate) fn apply(kernel: &Kernel, plan: &Plan) -> Report {
+    let socket = match kernel.checkout() {
+        Ok(socket) => socket,
+        Err(error) => return nothing_done(plan, &error),
+    };
+    let (host, buffer) = socket;
+    let mut run = Run {
+        kernel,
+        plan,
+        host: &host,
+        buffer,
+        outcomes: vec![None; plan.ops.len()],
+        absent: BTreeSet::new(),
+        indexes: BTreeMap::new(),
+    };
+    let mut first = 0;
+    while first < plan.ops.len() {
+        let makes = is_make(&plan.ops[first].action);
+        let rest = &plan.ops[first..];
+        let count = rest.iter().take_while(|op| is_make(&op.action) == makes).count();
+        let places: Vec<usize> = (first..first + count).collect();
+        if makes {
+            run.make(&places);
+        } else {
+            run.remove(&places);
+        }
+        first += count;
+    }
+    run.announce();
+    let Run { outcomes, buffer, .. } = run;
+    kernel.checkin(host, buffer);
+    Report {
+        outcomes: outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Done)).collect(),
+    }
+}
+
+fn is_make(action: &Action) -> bool {
+    matches!(action, Action::Create(_) | Action::Update { .. })
+}
+
+fn nothing_done(plan: &Plan, error: &io::Error) -> Report {
+    let outcome = Outcome::Failed {
+        error: format!("cannot open a netlink socket: {error}"),
+        exists: false,
+    };
+    Report { outcomes: vec![outcome; plan.ops.len()] }
+}
+
+/// One application of a plan.
+#[derive(Debug)]
+struct Run<'a> {
+    kernel: &'a Kernel,
+    plan: &'a Plan,
+    host: &'a Socket,
+    buffer: ReadBuffer,
+    outcomes: Vec<Option<Outcome>>,
+    /// What failed to come into being, or to go, in this plan.
+    absent: BTreeSet<&'a Key>,
+    /// Numbers of links that were made or looked up.
+    indexes: BTreeMap<LinkKey, u32>,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+enum Place<'a> {
+    Host(&'a Socket),
+    Sandbox(Socket),
+}
+
+impl std::ops::Deref for Place<'_> {
+    type Target = Socket;
+
+    fn deref(&self) -> &Socket {
+        match self {
+            Self::Host(socket) => socket,
+            Self::Sandbox(socket) => socket,
+        }
+    }
+}
+
+/// What an operation wants of its object.
+#[derive(Debug, Clone, Copy)]
+struct Wish<'a> {
+    place: usize,
+    key: &'a Key,
+    spec: &'a Spec,
+    /// What is there already.
+    from: Option<&'a Spec>,
+}
+
+impl<'a> Run<'a> {
+    fn make(&mut self, places: &[usize]) {
+        let wishes: Vec<Wish<'a>> = places.iter().filter_map(|place| self.wish(*place)).collect();
+        let of = |phase: Phase| -> Vec<Wish<'a>> {
+            wishes.iter().filter(|wish| wish.spec.phase() == phase).copied().collect()
+        };
+        self.make_each(&of(Phase::Netns));
+        self.make_each(&of(Phase::Sysctl));
+        self.make_each(&of(Phase::NftBase));
+        self.make_links(&of(Phase::Master));
+        self.make_links(&of(Phase::Link));
+        let mut by_place: BTreeMap<Netns, Vec<Wish<'a>>> = BTreeMap::new();
+        for wish in &wishes {
+            if (Phase::Peer..=Phase::Route).contains(&wish.spec.phase()) {
+                by_place.entry(wish.key.netns()).or_default().push(*wish);
+            }
+        }
+        let host = by_place.remove(&Netns::Host);
+        for (netns, wishes) in by_place {
+            self.make_inside(&netns, &wishes);
+        }
+        if let Some(wishes) = host {
+            self.make_inside(&Netns::Host, &wishes);
+        }
+        self.make_elements(&of(Phase::Element));
+    }
+
+    fn wish(&self, place: usize) -> Option<Wish<'a>> {
+        let op = self.plan.ops.get(place)?;
+        match &op.action {
+            Action::Create(spec) => Some(Wish { place, key: &op.key, spec, from: None }),
+            Action::Update { from, to } => {
+                Some(Wish { place, key: &op.key, spec: to, from: Some(from) })
+            }
+            Action::Close(_) | Action::Delete(_) => None,
+        }
+    }
+
+    /// Whether something that the wish builds on is missing; then it is skipped.
+    fn is_blocked(&mut self, wish: &Wish<'a>) -> bool {
+        let Some(because) = missing(&self.absent, wish.key, wish.spec) else { return false };
+        self.outcomes[wish.place] = Some(Outcome::Skipped { because: Box::new(because) });
+        self.absent.insert(wish.key);
+        true
+    }
+
+    fn settle(&mut self, place: usize, result: Result<(), Failure>) {
+        self.outcomes[place] = Some(match result {
+            Ok(()) => Outcome::Done,
+            Err(failure) => {
+                let plan: &'a Plan = self.plan;
+                self.absent.insert(&plan.ops[place].key);
+                failure.outcome()
+            }
+        });
+    }
+
+    /// Namespaces, settings and the table of rules, which share no message.
+    fn make_each(&mut self, wishes: &[Wish<'a>]) {
+        for wish in wishes {
+            if self.is_blocked(wish) {
+                continue;
+            }
+            let result = match (wish.key, wish.spec) {
+                (Key::Netns(key), Spec::Netns(_)) if wish.from.is_none() => {
+                    self.kernel.namespaces.create(&key.name).map_err(|error| {
+                        let exists = error.raw_os_error() == Some(libc::EEXIST);
+                        Failure::io("create", wish.key, &error).exists(exists)
+                    })
+                }
+                (Key::Sysctl(key), Spec::Sysctl(spec)) => write_sysctl(&key.path, &spec.value)
+                    .map_err(|error| Failure::io("write", wish.key, &error)),
+                (Key::NftBase, Spec::NftBase(spec)) => self.make_base(spec),
+                _ => Ok(()),
+            };
+            self.settle(wish.place, result);
+        }
+    }
+
+    fn make_base(&self, spec: &BaseSpec) -> Result<(), Failure> {
+        nft::replace_table(&self.kernel.nft, spec)
+            .map_err(|refusal| Failure::refusal("write", &Key::NftBase, &refusal))
+    }
+
+    fn make_elements(&mut self, wishes: &[Wish<'a>]) {
+        let mut ready: Vec<(usize, &'a ElementKey, &'a Spec)> = Vec::new();
+        for wish in wishes {
+            if let (Key::Element(key), false) = (wish.key, self.is_blocked(wish)) {
+                ready.push((wish.place, key, wish.spec));
+            }
+        }
+        self.change_elements(&ready, false);
+    }
+
+    fn change_elements(&mut self, elements: &[(usize, &'a ElementKey, &'a Spec)], remove: bool) {
+        let changes: Vec<(usize, ElementChange<'_>)> = elements
+            .iter()
+            .filter_map(|(place, key, spec)| match spec {
+                Spec::Element(spec) => Some((*place, ElementChange { key, spec, remove })),
+                _ => None,
+            })
+            .collect();
+        let only: Vec<ElementChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
+        let results = nft::change_elements(&self.kernel.nft, &only);
+        for ((place, _), result) in changes.iter().zip(results) {
+            let plan: &'a Plan = self.plan;
+            let key = &plan.ops[*place].key;
+            let result = match result {
+                Err(refusal) if remove && refusal.is(libc::ENOENT) => Ok(()),
+                Err(refusal) => {
+                    let verb = if remove { "remove" } else { "add" };
+                    Err(Failure::refusal(verb, key, &refusal).exists(remove))
+                }
+                Ok(()) => Ok(()),
+            };
+            self.settle(*place, result);
+        }
+    }
+
+    /// The link of that key in the namespace that `socket` is in, as it is now.
+    fn look_up(&mut self, socket: &Socket, key: &LinkKey) -> Option<LinkRecord> {
+        link::get_by_name(socket, key.name, &mut self.buffer)
+    }
+
+    /// Its number, from memory where it was made or met in this plan.
+    fn index_of(&mut self, socket: &Socket, key: &LinkKey) -> Option<u32> {
+        if let Some(index) = self.indexes.get(key) {
+            return Some(*index);
+        }
+        let index = self.look_up(socket, key)?.index;
+        self.indexes.insert(key.clone(), index);
+        Some(index)
+    }
+
+    /// A socket in that namespace, the host's own where it is the host.
+    fn socket_in(&self, netns: &Netns) -> Result<Place<'a>, NetnsError> {
+        match netns {
+            Netns::Host => Ok(Place::Host(self.host)),
+            Netns::Owned(_) | Netns::Adopted { .. } => {
+                self.kernel.namespaces.socket(netns).map(Place::Sandbox)
+            }
+        }
+    }
+
+    /// Sends what follows the operations; of an address that is not there nothing is told.
+    fn announce(&mut self) {
+        for edge in &self.plan.edges {
+            let Edge::Announce { netns, link: name, ip, mac } = edge;
+            let refused = self.absent.iter().any(|key| {
+                matches!(key, Key::Address(at) if at.netns == *netns && at.link == *name && at.ip == *ip)
+            });
+            if refused {
+                continue;
+            }
+            let key = LinkKey { netns: netns.clone(), name: *name };
+            if let Err(error) = self.announce_one(&key, *ip, *mac) {
+                tracing::debug!(%edge, error, "cannot announce an address");
+            }
+        }
+    }
+
+    fn announce_one(
+        &mut self,
+        key: &LinkKey,
+        ip: std::net::IpAddr,
+        mac: tombolo_netstate::Mac,
+    ) -> Result<(), String> {
+        let send = |index| crate::announce::announce(index, ip, mac).map_err(|e| e.to_string());
+        let file = self.kernel.namespaces.file(&key.netns).map_err(|e| e.to_string())?;
+        let Some(file) = file else {
+            let index = self.index_of(self.host, key).ok_or("no such link")?;
+            return send(index);
+        };
+        let socket = self.kernel.namespaces.socket(&key.netns).map_err(|e| e.to_string())?;
+        let index = self.index_of(&socket, key).ok_or("no such link")?;
+        let sent = self.kernel.namespaces.within(&key.netns, &file, || send(index));
+        sent.map_err(|e| e.to_string())?
+    }
+}
+
+/// Writes a kernel setting of the calling thread's network namespace.
+fn write_sysctl(path: &str, value: &str) -> io::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(std::path::Path::new("/proc/sys").join(path))
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+}
+
+/// The bridge that a link with this spec attaches to, in the same namespace.
+fn master_of(key: &LinkKey, spec: &tombolo_netstate::object::link::LinkSpec) -> Option<LinkKey> {
+    let port = spec.port.as_ref()?;
+    Some(LinkKey { netns: key.netns.clone(), name: port.bridge })
+}
+
+/// The other end that is made together with a link of this kind.
+fn twin_of(kind: &LinkKind) -> Option<(&LinkKey, tombolo_netstate::Mac)> {
+    match kind {
+        LinkKind::Veth { peer, peer_mac } => Some((peer, *peer_mac)),
+        LinkKind::Bridge { .. } | LinkKind::Peer { .. } => None,
+    }
+}

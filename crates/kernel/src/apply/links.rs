@@ -1,0 +1,316 @@
+//! Bridges and veths: born in one message each, then given their mark and settings, then brought up.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
+use tombolo_netstate::{IfName, Key, Mac, Netns, Spec};
+
+use super::failure::Failure;
+use super::{Run, Wish, master_of, twin_of, write_sysctl};
+use crate::kernel::is_passing;
+use crate::netlink::batch::Refusal;
+use crate::netlink::link::{self, IPV6_MTU_MIN, LinkRecord, Setup, Twin};
+use crate::netlink::{Batch, Socket};
+
+/// Links born together: each holds the file of its other end's namespace open meanwhile.
+const BORN_TOGETHER: usize = 64;
+/// How often a birth is tried with other numbers, or after clearing a remnant away.
+const BIRTHS_MAX: usize = 4;
+
+/// A link about to be made.
+#[derive(Debug)]
+struct Birth<'a> {
+    place: usize,
+    key: &'a LinkKey,
+    spec: &'a LinkSpec,
+    master: Option<u32>,
+    index: u32,
+    twin: Option<BirthTwin<'a>>,
+}
+
+#[derive(Debug)]
+struct BirthTwin<'a> {
+    key: &'a LinkKey,
+    mac: Mac,
+    index: u32,
+    /// Its namespace, where that is another than its pair's.
+    file: Option<File>,
+}
+
+/// A link that is there and waits for its settings.
+#[derive(Debug)]
+struct Standing<'a> {
+    place: usize,
+    key: &'a LinkKey,
+    spec: &'a LinkSpec,
+    index: u32,
+    /// As it was before an update.
+    before: Option<LinkRecord>,
+}
+
+impl<'a> Run<'a> {
+    /// Makes or changes bridges and veths.
+    pub(super) fn make_links(&mut self, wishes: &[Wish<'a>]) {
+        let mut by_place: BTreeMap<&Netns, Vec<Wish<'a>>> = BTreeMap::new();
+        for wish in wishes {
+            if let (Key::Link(key), false) = (wish.key, self.is_blocked(wish)) {
+                by_place.entry(&key.netns).or_default().push(*wish);
+            }
+        }
+        for (netns, wishes) in by_place {
+            let socket = match self.socket_in(netns) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    for wish in wishes {
+                        self.settle(wish.place, Err(Failure::netns("make", wish.key, &error)));
+                    }
+                    continue;
+                }
+            };
+            for wishes in wishes.chunks(BORN_TOGETHER) {
+                let standing = self.stand_up(&socket, wishes);
+                self.set_up(&socket, standing);
+            }
+        }
+    }
+
+    /// Creates what is to be created and finds what is to be changed.
+    fn stand_up(&mut self, socket: &Socket, wishes: &[Wish<'a>]) -> Vec<Standing<'a>> {
+        let (mut standing, mut births) = (Vec::new(), Vec::new());
+        for wish in wishes {
+            let (Key::Link(key), Spec::Link(spec)) = (wish.key, wish.spec) else { continue };
+            let found = if wish.from.is_some() {
+                self.find_own(socket, key).map(|record| {
+                    let (place, index) = (wish.place, record.index);
+                    standing.push(Standing { place, key, spec, index, before: Some(record) });
+                })
+            } else {
+                self.conceive(socket, wish.place, key, spec).map(|birth| births.push(birth))
+            };
+            if let Err(failure) = found {
+                self.settle(wish.place, Err(failure));
+            }
+        }
+        let mut batch = Batch::default();
+        for birth in &births {
+            push_birth(&mut batch, birth);
+        }
+        let results = batch.run(socket, &mut self.buffer);
+        for (birth, result) in births.into_iter().zip(results) {
+            let place = birth.place;
+            match self.deliver(socket, birth, result) {
+                Ok(born) => standing.push(born),
+                Err(failure) => self.settle(place, Err(failure)),
+            }
+        }
+        standing
+    }
+
+    /// Looks up what a birth needs.
+    fn conceive(
+        &mut self,
+        socket: &Socket,
+        place: usize,
+        key: &'a LinkKey,
+        spec: &'a LinkSpec,
+    ) -> Result<Birth<'a>, Failure> {
+        let whole = Key::Link(key.clone());
+        let master = match master_of(key, spec) {
+            None => None,
+            Some(bridge) => Some(self.index_of(socket, &bridge).ok_or_else(|| {
+                Failure::because("create", &whole, format!("there is no bridge {bridge}"))
+            })?),
+        };
+        let (index, twin_index) = self.kernel.new_indexes();
+        let twin = match twin_of(&spec.kind) {
+            None => None,
+            Some((twin, mac)) => {
+                let file = if twin.netns == key.netns {
+                    None
+                } else {
+                    Some(self.twin_place(&whole, twin)?)
+                };
+                Some(BirthTwin { key: twin, mac, index: twin_index, file })
+            }
+        };
+        Ok(Birth { place, key, spec, master, index, twin })
+    }
+
+    fn twin_place(&self, whole: &Key, twin: &LinkKey) -> Result<File, Failure> {
+        let file = self.kernel.namespaces.file(&twin.netns);
+        match file.map_err(|error| Failure::netns("create", whole, &error))? {
+            Some(file) => Ok(file),
+            None => crate::sys::current_netns().map_err(|error| Failure::io("create", whole, &error)),
+        }
+    }
+
+    /// Takes what was born; where the kernel refused, tries again if the reason can be helped.
+    fn deliver(
+        &mut self,
+        socket: &Socket,
+        mut birth: Birth<'a>,
+        mut result: Result<(), Refusal>,
+    ) -> Result<Standing<'a>, Failure> {
+        for _ in 0..BIRTHS_MAX {
+            match &result {
+                Ok(()) => break,
+                // Our number is taken by somebody else in one of the namespaces.
+                Err(refusal) if refusal.is(libc::EBUSY) => {
+                    let (index, twin_index) = self.kernel.new_indexes();
+                    birth.index = index;
+                    if let Some(twin) = &mut birth.twin {
+                        twin.index = twin_index;
+                    }
+                }
+                Err(refusal) if refusal.is(libc::EEXIST) => self.clear_remnant(socket, &birth)?,
+                Err(_) => break,
+            }
+            let mut batch = Batch::default();
+            push_birth(&mut batch, &birth);
+            result = batch.run(socket, &mut self.buffer).pop().unwrap_or(Ok(()));
+        }
+        if let Err(refusal) = result {
+            return Err(Failure::refusal("create", &Key::Link(birth.key.clone()), &refusal));
+        }
+        self.indexes.insert(birth.key.clone(), birth.index);
+        if let Some(twin) = &birth.twin {
+            self.indexes.insert(twin.key.clone(), twin.index);
+            self.kernel.remember_twin(birth.index, twin.key.clone(), twin.mac);
+        }
+        let Birth { place, key, spec, index, .. } = birth;
+        Ok(Standing { place, key, spec, index, before: None })
+    }
+
+    /// Removes a link that stands in the way and was left half made or half removed by an earlier process.
+    fn clear_remnant(&mut self, socket: &Socket, birth: &Birth<'a>) -> Result<(), Failure> {
+        let whole = Key::Link(birth.key.clone());
+        let say = |reason: String| Failure::because("create", &whole, reason);
+        let Some(there) = self.look_up(socket, birth.key) else {
+            let other = birth.twin.as_ref().map_or(birth.key, |twin| twin.key);
+            return Err(say(format!("EEXIST: a link {other} exists and is not ours")));
+        };
+        if !is_passing(&there) {
+            let ours = there.owned_alias(&self.kernel.mark).is_some();
+            let whose = if ours { "is ours already" } else { "is not ours" };
+            return Err(say(format!("EEXIST: a link of that name exists and {whose}")).exists(ours));
+        }
+        let mut batch = Batch::default();
+        link::delete(&mut batch, there.index);
+        match batch.run(socket, &mut self.buffer).pop() {
+            Some(Err(refusal)) if !refusal.is(libc::ENODEV) => {
+                Err(say(format!("a remnant of that name cannot be removed: {refusal}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The link of that name, if it is ours.
+    fn find_own(&mut self, socket: &Socket, key: &LinkKey) -> Result<LinkRecord, Failure> {
+        let whole = Key::Link(key.clone());
+        match self.look_up(socket, key) {
+            None => Err(Failure::because("change", &whole, "it is not there")),
+            Some(record) if !self.kernel.owns(&record) => {
+                Err(Failure::because("change", &whole, "a link of that name is not ours"))
+            }
+            Some(record) => {
+                self.indexes.insert(key.clone(), record.index);
+                Ok(record)
+            }
+        }
+    }
+
+    /// Gives links their settings and brings them up; one that fails here is there all the same.
+    fn set_up(&mut self, socket: &Socket, standing: Vec<Standing<'a>>) {
+        let mut batch = Batch::default();
+        let mut sent = Vec::with_capacity(standing.len());
+        for link in standing {
+            match self.prepare(socket, &link, &mut batch) {
+                Ok(()) => sent.push((link.place, link.key, batch.len())),
+                Err(failure) => self.settle(link.place, Err(failure.exists(true))),
+            }
+        }
+        let mut results = batch.run(socket, &mut self.buffer).into_iter();
+        let mut taken = 0;
+        for (place, key, end) in sent {
+            let own: Result<(), Refusal> = results.by_ref().take(end - taken).fold(Ok(()), Result::and);
+            taken = end;
+            let failed = |refusal| {
+                Failure::refusal("set up", &Key::Link(key.clone()), &refusal).exists(true)
+            };
+            self.settle(place, own.map_err(failed));
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        socket: &Socket,
+        link: &Standing<'a>,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        let whole = Key::Link(link.key.clone());
+        if link.key.netns == Netns::Host && self.kernel.ipv6 && link.spec.mtu >= IPV6_MTU_MIN {
+            allow_ipv6(link.key.name, link.spec.ipv6)
+                .map_err(|error| Failure::io("set up", &whole, &error))?;
+        }
+        if let Some(before) = &link.before {
+            self.push_changes(socket, link, before, batch)?;
+        }
+        let alias = format!("{}{}", self.kernel.mark, link.spec.alias);
+        let setup = Setup { index: link.index, spec: link.spec, alias: &alias, ipv6: self.kernel.ipv6 };
+        link::set_up(batch, &setup);
+        Ok(())
+    }
+
+    /// What an update changes of that which a link is born with.
+    fn push_changes(
+        &mut self,
+        socket: &Socket,
+        link: &Standing<'a>,
+        before: &LinkRecord,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        if before.mac != Some(link.spec.mac) {
+            link::set_mac(batch, link.index, link.spec.mac);
+        }
+        let master = match master_of(link.key, link.spec) {
+            None => None,
+            Some(bridge) => Some(self.index_of(socket, &bridge).ok_or_else(|| {
+                let reason = format!("there is no bridge {bridge}");
+                Failure::because("change", &Key::Link(link.key.clone()), reason)
+            })?),
+        };
+        if before.master != master {
+            link::set_master(batch, link.index, master.unwrap_or(0));
+        }
+        Ok(())
+    }
+}
+
+fn push_birth(batch: &mut Batch, birth: &Birth<'_>) {
+    let (name, spec) = (birth.key.name, birth.spec);
+    match (&spec.kind, &birth.twin) {
+        (LinkKind::Bridge { snooping }, _) => {
+            link::create_bridge(batch, birth.index, name, spec, *snooping);
+        }
+        (_, Some(twin)) => {
+            let twin = Twin {
+                index: twin.index,
+                name: twin.key.name,
+                mac: twin.mac,
+                netns: twin.file.as_ref().map(AsRawFd::as_raw_fd),
+            };
+            link::create_veth(batch, birth.index, name, spec, birth.master, &twin);
+        }
+        (LinkKind::Veth { .. } | LinkKind::Peer { .. }, None) => {}
+    }
+}
+
+/// Says whether the host's IPv6 may use the link. Only by this setting does the port stay out of the lists
+/// that grow with every port.
+fn allow_ipv6(name: IfName, allowed: bool) -> io::Result<()> {
+    let path = format!("net/ipv6/conf/{name}/disable_ipv6");
+    write_sysctl(&path, if allowed { "0" } else { "1" })
+}
