@@ -33,7 +33,13 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Daemon")]
 pub(crate) struct GlobalFlags {
     /// Address of the daemon, unix:///path or tcp://host:port [default: tombolo.sock in the run directory]
-    #[arg(short = 'H', long, value_name = "ADDRESS", env = "TOMBOLO_HOST", hide_env_values = true)]
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "ADDRESS",
+        env = "TOMBOLO_HOST",
+        hide_env_values = true
+    )]
     pub(crate) host: Option<String>,
     /// Certificates of the authority that has signed the daemon's
     #[arg(long, value_name = "FILE")]

@@ -42,9 +42,14 @@ impl Place {
             }
             _ => return Err(CommandError::TlsFlags),
         }
-        let autostart =
-            !flags.no_autostart && address == own && nix::unistd::geteuid().is_root();
-        Ok(Self { address, run_dir, autostart })
+        // A daemon of another run directory would share the state directory with the usual one.
+        let is_usual = address == Address::default() && address == own;
+        let autostart = !flags.no_autostart && is_usual && nix::unistd::geteuid().is_root();
+        Ok(Self {
+            address,
+            run_dir,
+            autostart,
+        })
     }
 
     /// The flags by which a command started elsewhere finds the same daemon and state.
@@ -55,7 +60,10 @@ impl Place {
             "--host".to_owned(),
             self.address.to_string(),
         ];
-        if let Address::Tcp { tls: Some(files), .. } = &self.address {
+        if let Address::Tcp {
+            tls: Some(files), ..
+        } = &self.address
+        {
             let files = [
                 ("--tls-ca", &files.authority),
                 ("--tls-cert", &files.certificate),
@@ -91,7 +99,13 @@ impl<'a> Context<'a> {
     ) -> Result<Self, CommandError> {
         let place = Place::resolve(flags)?;
         let states = StateDir::new(place.run_dir.join("run"));
-        Ok(Self { out, err, place, states, client: None })
+        Ok(Self {
+            out,
+            err,
+            place,
+            states,
+            client: None,
+        })
     }
 
     /// The daemon, which is connected to at the first call and started if it may be.
@@ -125,8 +139,10 @@ impl<'a> Context<'a> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
-    std::path::absolute(path)
-        .map_err(|source| CommandError::Directory { path: path.to_owned(), source })
+    std::path::absolute(path).map_err(|source| CommandError::Directory {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -146,7 +162,7 @@ mod tests {
         let moved = place(&["--run-dir", "/tmp/x"]).unwrap();
         assert_eq!(moved.address, Address::Unix("/tmp/x/tombolo.sock".into()));
         let elsewhere = place(&["--run-dir", "/tmp/x", "-H", "tcp://127.0.0.1:7"]).unwrap();
-        assert!(!elsewhere.autostart);
+        assert!(!elsewhere.autostart && !moved.autostart);
         assert_eq!(elsewhere.address.to_string(), "tcp://127.0.0.1:7");
     }
 
@@ -156,11 +172,23 @@ mod tests {
         let tcp = ["-H", "tcp://192.0.2.1:7"];
         let secure = place(&[&tcp[..], &all].concat()).unwrap();
         let flags = secure.flags();
-        assert!(flags[5].starts_with('/') && flags[5].ends_with("/ca"), "{flags:?}");
-        assert_eq!(place(&flags.iter().map(String::as_str).collect::<Vec<_>>()).unwrap(), secure);
+        assert!(
+            flags[5].starts_with('/') && flags[5].ends_with("/ca"),
+            "{flags:?}"
+        );
+        assert_eq!(
+            place(&flags.iter().map(String::as_str).collect::<Vec<_>>()).unwrap(),
+            secure
+        );
         for wrong in [&all[..], &[&tcp[..], &all[..4]].concat()] {
-            assert!(matches!(place(wrong), Err(CommandError::TlsFlags)), "{wrong:?}");
+            assert!(
+                matches!(place(wrong), Err(CommandError::TlsFlags)),
+                "{wrong:?}"
+            );
         }
-        assert!(matches!(place(&["-H", "nowhere"]), Err(CommandError::Address(_))));
+        assert!(matches!(
+            place(&["-H", "nowhere"]),
+            Err(CommandError::Address(_))
+        ));
     }
 }

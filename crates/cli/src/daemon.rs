@@ -15,8 +15,8 @@ use tombolo_api::{Client, ClientError};
 use crate::context::Place;
 use crate::limits;
 
-/// First word of the command line that starts a daemon in a session of its own: call [`daemon_start_main`].
-pub const DAEMON_START_WORD: &str = "daemon-start";
+/// First word of the command line that starts a daemon in a session of its own: call [`start_main`].
+pub(crate) const START_WORD: &str = "daemon-start";
 
 /// Why no daemon could be started.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,10 @@ pub(crate) fn launch(
     err: &mut dyn Write,
 ) -> Result<Client, LaunchError> {
     let path = place.run_dir.join("daemon.log");
-    let log = open_log(&path).map_err(|source| LaunchError::Log { path: path.clone(), source })?;
+    let log = open_log(&path).map_err(|source| LaunchError::Log {
+        path: path.clone(),
+        source,
+    })?;
     // A command goes on without its message.
     let _ = writeln!(
         err,
@@ -78,15 +81,21 @@ fn open_log(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     }
-    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
 }
 
 fn spawn(place: &Place, program: &Path, log: File) -> io::Result<Child> {
     Command::new(program)
         .arg0("tombolo")
-        .arg(DAEMON_START_WORD)
+        .arg(START_WORD)
         .arg("--run-dir")
         .arg(&place.run_dir)
+        .arg("--socket")
+        .arg(place.run_dir.join("tombolo.sock"))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -119,8 +128,8 @@ fn await_answer(place: &Place, mut child: Child, log: PathBuf) -> Result<Client,
 }
 
 /// Becomes the daemon in a session of its own, so that no terminal's end ends it; `args` follow
-/// [`DAEMON_START_WORD`] and are those of the daemon. Call it before any thread or file is opened.
-pub fn daemon_start_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// [`START_WORD`] and are those of the daemon. Call it before any thread or file is opened.
+pub(crate) fn start_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let failed = |what: &str, error: io::Error| {
         let _ = writeln!(io::stderr(), "tombolo: {what}: {error}");
         ExitCode::FAILURE
@@ -131,7 +140,11 @@ pub fn daemon_start_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(errno) = nix::unistd::setsid() {
         return failed("cannot start a session", errno.into());
     }
-    let error = Command::new("/proc/self/exe").arg0("tombolo").arg("daemon").args(args).exec();
+    let error = Command::new("/proc/self/exe")
+        .arg0("tombolo")
+        .arg("daemon")
+        .args(args)
+        .exec();
     failed("cannot become the daemon", error)
 }
 
@@ -177,7 +190,10 @@ mod tests {
     fn a_daemon_is_started_and_waited_for() {
         let temp = tempfile::tempdir().unwrap();
         let place = place(temp.path());
-        let program = script(temp.path(), &format!("echo \"$@\" > {}/told", temp.path().display()));
+        let program = script(
+            temp.path(),
+            &format!("echo \"$@\" > {}/told", temp.path().display()),
+        );
         let told = temp.path().join("told");
         let server = thread::spawn({
             let (told, socket) = (told.clone(), temp.path().join("tombolo.sock"));
@@ -191,7 +207,8 @@ mod tests {
         let mut err = Vec::new();
         launch(&place, &program, &mut err).unwrap();
         server.join().unwrap();
-        let expected = format!("daemon-start --run-dir {}\n", temp.path().display());
+        let dir = temp.path().display();
+        let expected = format!("daemon-start --run-dir {dir} --socket {dir}/tombolo.sock\n");
         assert_eq!(fs::read_to_string(told).unwrap(), expected);
         assert!(String::from_utf8(err).unwrap().contains("starting one"));
     }
@@ -202,6 +219,9 @@ mod tests {
         let program = script(temp.path(), "echo broken >&2; exit 7");
         let error = launch(&place(temp.path()), &program, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, LaunchError::Ended { status, .. } if status.code() == Some(7)));
-        assert_eq!(fs::read_to_string(temp.path().join("daemon.log")).unwrap(), "broken\n");
+        assert_eq!(
+            fs::read_to_string(temp.path().join("daemon.log")).unwrap(),
+            "broken\n"
+        );
     }
 }

@@ -111,11 +111,10 @@ pub(crate) enum CommandError {
         /// Whose networks they are.
         owner: String,
     },
-    /// Who shares whose network goes round in a circle.
-    #[error("{0} shares a network through too many others")]
-    SharingTooDeep(String),
     /// A sandbox is made with a namespace of its own, not with another's.
-    #[error("a sandbox cannot share with container:{0}; connect it to the same network, or use `tombolo run`")]
+    #[error(
+        "a sandbox cannot share with container:{0}; connect it to the same network, or use `tombolo run`"
+    )]
     SandboxShares(String),
     /// A host namespace is asked for in two ways that differ.
     #[error("--network host needs the host's namespace, but another one is given")]
@@ -134,25 +133,25 @@ pub(crate) enum CommandError {
 impl CommandError {
     /// Whether the reader of the output had enough, which is no failure.
     pub(crate) fn is_closed_output(&self) -> bool {
-        let error = match self {
-            Self::Output(error) | Self::Log(LogError::Write(error)) => error,
-            _ => return false,
+        let (Self::Output(error) | Self::Log(LogError::Write(error))) = self else {
+            return false;
         };
         error.kind() == io::ErrorKind::BrokenPipe
     }
 
     /// Whether the daemon says that there is no such object.
     pub(crate) fn is_unknown(&self) -> bool {
-        let Self::Client(error) = self else { return false };
-        let unknown =
-            [ErrorCode::UnknownNetwork, ErrorCode::UnknownEndpoint, ErrorCode::UnknownSandbox];
-        error.api().is_some_and(|error| unknown.contains(&error.code))
-    }
-
-    /// Whether the daemon says that the object is in the wrong state for this.
-    pub(crate) fn is_wrong_state(&self) -> bool {
-        let Self::Client(error) = self else { return false };
-        error.api().is_some_and(|error| error.code == ErrorCode::WrongState)
+        let Self::Client(error) = self else {
+            return false;
+        };
+        let unknown = [
+            ErrorCode::UnknownNetwork,
+            ErrorCode::UnknownEndpoint,
+            ErrorCode::UnknownSandbox,
+        ];
+        error
+            .api()
+            .is_some_and(|error| unknown.contains(&error.code))
     }
 
     /// Whether no daemon answers.
@@ -181,17 +180,17 @@ impl CommandError {
     }
 
     fn is_unknown_process(&self) -> bool {
-        let state = match self {
-            Self::State(error)
-            | Self::Start(StartError::State(error))
-            | Self::Exec(ExecError::State(error))
-            | Self::Attach(AttachError::State(error))
-            | Self::Signal(SignalError::State(error))
-            | Self::Remove(RemoveError::State(error))
-            | Self::Log(LogError::State(error)) => error,
-            _ => return false,
+        let (Self::State(error)
+        | Self::Start(StartError::State(error))
+        | Self::Exec(ExecError::State(error))
+        | Self::Attach(AttachError::State(error))
+        | Self::Signal(SignalError::State(error))
+        | Self::Remove(RemoveError::State(error))
+        | Self::Log(LogError::State(error))) = self
+        else {
+            return false;
         };
-        matches!(state, StateError::Unknown(_))
+        matches!(error, StateError::Unknown(_))
     }
 
     /// Who can do something about it.
@@ -220,7 +219,6 @@ impl CommandError {
             | Self::Exec(ExecError::NotRunning(_))
             | Self::Remove(RemoveError::Running(_))
             | Self::OwnerStopped(_)
-            | Self::SharingTooDeep(_)
             | Self::Sharer { .. }
             | Self::Unconfirmed => ErrorKind::Conflict,
             Self::Create(_)

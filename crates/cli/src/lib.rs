@@ -25,7 +25,6 @@ pub mod run;
 mod tests;
 mod translate;
 
-pub use daemon::{DAEMON_START_WORD, daemon_start_main};
 pub use reference::reference;
 
 use args::Cli;
@@ -33,9 +32,19 @@ use context::Context;
 use error::CommandError;
 
 /// Runs the command line `arguments`, of which the first is the name of the program, on the standard streams.
+///
+/// The program starts itself again for the parts of the process runtime and for a daemon of its own: their words come
+/// first, and are no commands for people. Call it before any thread or file is opened.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let (mut out, mut err) = (io::stdout(), io::stderr());
-    ExitCode::from(execute(arguments, &mut out, &mut err))
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let rest = || arguments.iter().skip(2).cloned();
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some(run::SHIM_WORD) => run::shim_main(rest()),
+        Some(run::INIT_WORD) => run::init_main(rest()),
+        Some(run::EXEC_WORD) => run::exec_main(rest()),
+        Some(daemon::START_WORD) => daemon::start_main(rest()),
+        Some(_) | None => ExitCode::from(execute(arguments, &mut io::stdout(), &mut io::stderr())),
+    }
 }
 
 /// The commands with all their flags, for whoever documents them.
@@ -78,7 +87,12 @@ fn refuse(
     // Nobody is left to be told when standard error is closed.
     let _ = write!(err, "{text}");
     let is_program = |word: &OsString| word == "run" || word == "exec";
-    if arguments.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-")).is_some_and(is_program) {
+    if arguments
+        .iter()
+        .skip(1)
+        .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
+        .is_some_and(is_program)
+    {
         return error::SETUP_EXIT_CODE;
     }
     tombolo_api::ErrorKind::Invalid.exit_code()
@@ -90,5 +104,9 @@ fn report(error: &CommandError, runs_program: bool, err: &mut dyn Write) -> u8 {
         return 0;
     }
     error::write(error, err);
-    if runs_program { error.program_exit_code() } else { error.exit_code() }
+    if runs_program {
+        error.program_exit_code()
+    } else {
+        error.exit_code()
+    }
 }

@@ -10,8 +10,8 @@ pub(crate) const DAEMON_START: Duration = Duration::from_secs(5);
 pub(crate) const DAEMON_POLL: Duration = Duration::from_millis(20);
 /// How long after the end of a started daemon another one, started elsewhere, may answer in its place.
 pub(crate) const DAEMON_RIVAL: Duration = Duration::from_millis(500);
-/// Most references followed from one process that shares a network to the one that owns it.
-pub(crate) const SHARING_DEPTH: usize = 8;
+/// Most processes that are stopped at the same time.
+pub(crate) const STOP_AT_ONCE: usize = 32;
 /// Longest command shown in a table, in characters.
 pub(crate) const COMMAND_CHARS: usize = 32;
 /// Length of a shortened id in a table, in characters.

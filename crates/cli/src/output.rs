@@ -13,13 +13,16 @@ pub(crate) struct Table {
 impl Table {
     /// A table with these headings and no rows.
     pub(crate) fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()] }
+        Self {
+            rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()],
+        }
     }
 
     /// Adds a row, one cell for each heading.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(self.rows[0].len(), N, "a row is as wide as its table");
-        self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
+        self.rows
+            .push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
     /// Writes heading and rows; the last column is not padded.
@@ -49,7 +52,9 @@ pub(crate) fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Res
 
 /// The same text without characters that would move the cursor or start a command of the terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// The same text, cut to `limit` characters with a mark where it was cut.
@@ -57,7 +62,10 @@ pub(crate) fn shortened(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
     }
-    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+    text.chars()
+        .take(limit.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }
 
 /// An id as tables show it.
@@ -74,7 +82,11 @@ pub(crate) fn joined<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Strin
         }
         line.push_str(text.as_ref());
     }
-    if line.is_empty() { "-".to_owned() } else { line }
+    if line.is_empty() {
+        "-".to_owned()
+    } else {
+        line
+    }
 }
 
 /// How long `duration_ms` milliseconds are, in the largest unit that tells something, as Docker says it.
@@ -104,7 +116,9 @@ pub(crate) fn age(now_ms: u64, then_ms: u64) -> String {
 /// Now, in milliseconds since 1970-01-01 UTC.
 pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 #[cfg(test)]
@@ -118,7 +132,10 @@ mod tests {
         table.row(["b".to_owned(), String::new()]);
         let mut out = Vec::new();
         table.write(&mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "NAME       X\nåäö-long   1\nb\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "NAME       X\nåäö-long   1\nb\n"
+        );
     }
 
     #[test]

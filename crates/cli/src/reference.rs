@@ -35,7 +35,8 @@ fn write_command(text: &mut String, path: &str, command: &Command) {
         let names: Vec<String> = aliases.map(|name| format!("`{name}`")).collect();
         push(text, format_args!("\nAlso called {}.\n", names.join(", ")));
     }
-    let shown = |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
+    let shown =
+        |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
     let args: Vec<&Arg> = command.get_arguments().filter(shown).collect();
     if !args.is_empty() {
         push(text, format_args!("\n| argument | meaning |\n|---|---|\n"));
@@ -44,7 +45,10 @@ fn write_command(text: &mut String, path: &str, command: &Command) {
         }
     }
     if is_group {
-        for child in command.get_subcommands().filter(|child| !child.is_hide_set()) {
+        for child in command
+            .get_subcommands()
+            .filter(|child| !child.is_hide_set())
+        {
             if child.get_name() != "help" {
                 write_command(text, &format!("{path} {}", child.get_name()), child);
             }
@@ -53,31 +57,57 @@ fn write_command(text: &mut String, path: &str, command: &Command) {
 }
 
 fn name(arg: &Arg) -> String {
-    let values: Vec<String> =
-        arg.get_value_names().unwrap_or_default().iter().map(ToString::to_string).collect();
+    let values: Vec<String> = arg
+        .get_value_names()
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let values = values.join(" ");
     if arg.is_positional() {
-        let many = if arg.get_num_args().is_some_and(|range| range.max_values() > 1) { "..." } else { "" };
+        let many = if arg
+            .get_num_args()
+            .is_some_and(|range| range.max_values() > 1)
+        {
+            "..."
+        } else {
+            ""
+        };
         return format!("`{values}{many}`");
     }
-    let mut forms: Vec<String> = arg.get_short().map(|short| format!("`-{short}`")).into_iter().collect();
-    let longs = arg.get_long().into_iter().chain(arg.get_visible_aliases().unwrap_or_default());
+    let mut forms: Vec<String> = arg
+        .get_short()
+        .map(|short| format!("`-{short}`"))
+        .into_iter()
+        .collect();
+    let longs = arg
+        .get_long()
+        .into_iter()
+        .chain(arg.get_visible_aliases().unwrap_or_default());
     let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-    forms.extend(longs.map(|long| match (takes_value, arg.is_require_equals_set()) {
-        (false, _) => format!("`--{long}`"),
-        (true, true) => format!("`--{long}[={values}]`"),
-        (true, false) => format!("`--{long} {values}`"),
-    }));
+    forms.extend(
+        longs.map(|long| match (takes_value, arg.is_require_equals_set()) {
+            (false, _) => format!("`--{long}`"),
+            (true, true) => format!("`--{long}[={values}]`"),
+            (true, false) => format!("`--{long} {values}`"),
+        }),
+    );
     forms.join(", ").replace('|', "\\|")
 }
 
 fn meaning(arg: &Arg) -> String {
     let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let defaults: Vec<String> =
-        arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
+    let defaults: Vec<String> = arg
+        .get_default_values()
+        .iter()
+        .map(|value| value.to_string_lossy().into_owned())
+        .collect();
     let takes_value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
     if takes_value && !defaults.is_empty() {
-        push(&mut text, format_args!("; `{}` when left out", defaults.join(" ")));
+        push(
+            &mut text,
+            format_args!("; `{}` when left out", defaults.join(" ")),
+        );
     }
     let possible: Vec<String> = arg
         .get_possible_values()
@@ -88,7 +118,10 @@ fn meaning(arg: &Arg) -> String {
         push(&mut text, format_args!("; one of {}", possible.join(", ")));
     }
     if let Some(variable) = arg.get_env() {
-        push(&mut text, format_args!("; also the variable `{}`", variable.to_string_lossy()));
+        push(
+            &mut text,
+            format_args!("; also the variable `{}`", variable.to_string_lossy()),
+        );
     }
     text.replace('|', "\\|")
 }

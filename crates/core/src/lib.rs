@@ -17,7 +17,7 @@ pub mod subject;
 
 pub use command::{Command, Reference};
 pub use controller::Controller;
-pub use event::{Decision, Effect, Event, JobId, Reply, RequestId, Write};
+pub use event::{Decision, Effect, Event, JobId, Notice, Reply, RequestId, Write};
 pub use facts::{Facts, LinkFact, Settings, Uplink};
 pub use reject::{Code, Kind, Reject};
 pub use subject::Subject;

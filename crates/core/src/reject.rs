@@ -127,6 +127,14 @@ impl Reject {
         }
     }
 
+    /// A refusal whose text ends with what to do, after the last colon.
+    pub fn advised(code: Code, object: impl fmt::Display, text: &str) -> Self {
+        match text.rsplit_once(": ") {
+            Some((message, hint)) => Self::new(code, object, message).hint(hint),
+            None => Self::new(code, object, text),
+        }
+    }
+
     /// Adds what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -10,11 +10,11 @@ use tombolo_core::Settings;
 use tombolo_core::ipam::{DefaultPool, DefaultPools};
 
 /// Where the configuration is read from when no other file is named. It may be missing.
-pub const FILE: &str = "/etc/tombolo/tombolo.toml";
+pub(crate) const FILE: &str = "/etc/tombolo/tombolo.toml";
 
 /// Why the daemon does not start with this configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration file {path} cannot be read")]
     Read {
@@ -45,7 +45,7 @@ pub enum ConfigError {
 /// Flags of `tombolo daemon`. Each overrides the setting of the same name in the file.
 #[derive(Debug, Default, Parser)]
 #[command(name = "tombolo daemon", about = "Owns the container networks of this host", version)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Read the configuration from this file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -123,7 +123,7 @@ pub struct Flags {
 /// The configuration; as a file, any part may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// Unix socket of the API; default: `tombolo.sock` in the run directory.
     pub socket: Option<PathBuf>,
     /// Group that may use the socket.
@@ -155,7 +155,7 @@ pub struct Config {
 /// The API over TCP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Tcp {
+pub(crate) struct Tcp {
     /// Address and port.
     pub listen: String,
     /// Certificate authority of the clients.
@@ -169,7 +169,7 @@ pub struct Tcp {
 /// The network named `bridge`, which exists from the first start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct DefaultNetwork {
+pub(crate) struct DefaultNetwork {
     /// Whether it exists.
     pub enabled: bool,
     /// Its device; an existing bridge is used and stays its owner's.
@@ -197,7 +197,7 @@ pub struct DefaultNetwork {
 /// How names are resolved in sandboxes that do not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Dns {
+pub(crate) struct Dns {
     /// Addresses of resolvers.
     pub servers: Vec<IpAddr>,
     /// Search list.
@@ -248,7 +248,7 @@ impl Default for DefaultNetwork {
 
 impl Config {
     /// Reads the file that `flags` name, or the usual one where it exists, and puts the flags over it.
-    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+    pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
         let path = flags.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
         let mut config = match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&path, &text)?,
@@ -270,12 +270,12 @@ impl Config {
     }
 
     /// The Unix socket of the API.
-    pub fn socket_path(&self) -> PathBuf {
+    pub(crate) fn socket_path(&self) -> PathBuf {
         self.socket.clone().unwrap_or_else(|| self.run_dir.join("tombolo.sock"))
     }
 
     /// The administrator's choices that planners depend on.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             ip_forward: self.ip_forward,
             mtu: self.mtu,

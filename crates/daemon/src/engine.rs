@@ -16,6 +16,7 @@ use tombolo_netstate::{Netns, Plan};
 use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
+use crate::crash;
 use crate::files::Files;
 use crate::limits::INLINE_OPS_MAX;
 use crate::queries::{self, Daemon};
@@ -104,7 +105,7 @@ impl Engine {
     }
 
     /// Carries out a command of the daemon's own, or of somebody who waits.
-    pub(crate) fn command(&mut self, command: Command, pending: Option<Pending>) {
+    fn command(&mut self, command: Command, pending: Option<Pending>) {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         if let Some(pending) = pending {
@@ -174,7 +175,7 @@ impl Engine {
                 }
                 Effect::Apply { job, plan } if !held(&job) => plans.push((job, plan)),
                 Effect::Observe { job, sandboxes, sysctls } => {
-                    self.observe(job, Scope { host: true, sandboxes, sysctls });
+                    self.observe(job, Scope { host: true, sandboxes, sysctls, ..Scope::default() });
                 }
                 Effect::Apply { .. } => {}
             }
@@ -332,7 +333,7 @@ pub(crate) fn commit_in_parts(
 ) -> Result<(), String> {
     let mut writes = writes.into_iter().peekable();
     while writes.peek().is_some() {
-        let part = writes.by_ref().take(tombolo_store::limits::WRITES_PER_COMMIT_MAX).collect();
+        let part = writes.by_ref().take(tombolo_store::limits::COMMIT_WRITES).collect();
         store.commit(part, durability).map_err(|error| with_sources(&error))?;
     }
     Ok(())
@@ -349,7 +350,7 @@ pub(crate) fn store_write(key: &str, value: Option<Vec<u8>>) -> Result<tombolo_s
 
 fn carry_out(kernel: &Kernel, job: JobId, plan: &Plan) -> tombolo_netstate::Report {
     let began = std::time::Instant::now();
-    let report = kernel.apply(plan);
+    let report = crash::apply(plan, |plan| kernel.apply(plan));
     let failed = report.outcomes.iter().filter(|outcome| !outcome.is_done()).count();
     let micros = began.elapsed().as_micros();
     tracing::debug!(job = job.0, operations = plan.ops.len(), failed, micros, "applied a plan");

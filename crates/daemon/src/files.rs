@@ -70,11 +70,10 @@ impl Files {
         };
         for entry in entries {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if let Ok(id) = SandboxId::try_from(name) {
-                if controller.sandbox(id).is_none() {
+            if let Ok(id) = SandboxId::try_from(name)
+                && controller.sandbox(id).is_none() {
                     self.remove(id)?;
                 }
-            }
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! Limits of the daemon.
 
 /// Most namespaces kept ready.
-pub const PREPARED_NAMESPACES_MAX: usize = 256;
+pub(crate) const PREPARED_NAMESPACES_MAX: usize = 256;
 
 /// Largest plan, in operations, that is carried out at once; larger ones go to a thread of their own, so that
 /// others do not wait for them.
-pub const INLINE_OPS_MAX: usize = 512;
+pub(crate) const INLINE_OPS_MAX: usize = 512;
 
 /// News from the kernel and from threads that may wait to be handled.
-pub const INPUTS_MAX: usize = 4_096;
+pub(crate) const INPUTS_MAX: usize = 4_096;
 
 /// Largest host file that is read, in bytes.
-pub const HOST_FILE_BYTES_MAX: u64 = 65_536;
+pub(crate) const HOST_FILE_BYTES_MAX: u64 = 65_536;

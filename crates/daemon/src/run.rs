@@ -1,5 +1,6 @@
 //! From the command line to a serving daemon.
 
+use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::ExitCode;
@@ -12,14 +13,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tombolo_api::tls::TlsFiles;
 use tombolo_api::{ApiError, ErrorCode, Request, Response};
-use tombolo_core::{Command, Event, Notice};
-use tombolo_kernel::{Change, Kernel, KernelConfig};
+use tombolo_core::Event;
+use tombolo_kernel::{Kernel, KernelConfig};
 use tombolo_store::{Embedded, Store};
 
 use crate::config::{Config, Flags};
 use crate::engine::{Engine, Input, now_ms};
 use crate::http::{self, Service};
 use crate::limits::INPUTS_MAX;
+use crate::listen::notify::{Progress, notify};
 use crate::listen;
 use crate::{facts, start};
 
@@ -29,8 +31,8 @@ const FACTS_PAUSE: Duration = Duration::from_millis(200);
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs `tombolo daemon` with the words after it.
-pub fn main_with(args: &[String]) -> ExitCode {
-    let words = std::iter::once("tombolo daemon".to_owned()).chain(args.iter().cloned());
+pub fn main_with(args: Vec<OsString>) -> ExitCode {
+    let words = std::iter::once(OsString::from("tombolo daemon")).chain(args);
     let flags = match Flags::try_parse_from(words) {
         Ok(flags) => flags,
         Err(error) => {
@@ -99,7 +101,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let listeners = listeners(config).await?;
     let shared = Shared(Arc::new(Mutex::new(engine)));
     let server = http::Server::new(http::router(shared.clone()));
-    listen::notify(listen::Progress::Ready).context("the service manager cannot be told")?;
+    notify(Progress::Ready).context("the service manager cannot be told")?;
     tracing::info!(socket = %config.socket_path().display(), "ready");
     let (stop, stopped) = oneshot::channel::<()>();
     let work = tokio::spawn(work(shared.clone(), arriving));
@@ -109,7 +111,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     });
     let ending = async {
         signal().await;
-        drop(listen::notify(listen::Progress::Stopping));
+        drop(notify(Progress::Stopping));
         drop(stop);
     };
     tokio::join!(serving, ending);
@@ -131,7 +133,11 @@ async fn listeners(config: &Config) -> anyhow::Result<Vec<listen::Listener>> {
     let tls = match &config.tcp {
         Some(tcp) => match (&tcp.ca, &tcp.cert, &tcp.key) {
             (Some(ca), Some(cert), Some(key)) => {
-                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+                Some(TlsFiles {
+                authority: ca.clone(),
+                certificate: cert.clone(),
+                key: key.clone(),
+            })
             }
             (None, None, None) => None,
             _ => bail!("TLS needs all three of tls-ca, tls-cert and tls-key"),

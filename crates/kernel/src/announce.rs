@@ -18,9 +18,12 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 pub(crate) fn announce(index: u32, ip: IpAddr, mac: Mac) -> io::Result<()> {
     match ip {
         IpAddr::V4(ip) => sys::send_frame(index, ETHERTYPE_ARP, [0xff; 6], &arp(ip, mac)),
-        IpAddr::V6(ip) => {
-            sys::send_frame(index, ETHERTYPE_IPV6, ALL_NODES_MAC, &advertisement(ip, mac))
-        }
+        IpAddr::V6(ip) => sys::send_frame(
+            index,
+            ETHERTYPE_IPV6,
+            ALL_NODES_MAC,
+            &advertisement(ip, mac),
+        ),
     }
 }
 

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use tombolo_netstate::object::link::{LinkKey, LinkKind};
-use tombolo_netstate::object::nft::{BaseSpec, ElementKey};
 use tombolo_netstate::object::Phase;
+use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
+use tombolo_netstate::object::nft::{BaseSpec, ElementKey};
 use tombolo_netstate::plan::Edge;
 use tombolo_netstate::{Action, Key, Netns, Outcome, Plan, Report, Spec};
 
 use crate::kernel::Kernel;
-use crate::netlink::link::LinkRecord;
+use crate::netlink::link::{IPV6_MTU_MIN, LinkRecord};
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::netns::NetnsError;
 use crate::nft::{self, ElementChange};
@@ -41,13 +41,22 @@ pub(crate) fn apply(kernel: &Kernel, plan: &Plan) -> Report {
         buffer,
         outcomes: vec![None; plan.ops.len()],
         absent: BTreeSet::new(),
+        created: plan
+            .ops
+            .iter()
+            .filter(|op| matches!(op.action, Action::Create(_)))
+            .map(|op| &op.key)
+            .collect(),
         indexes: BTreeMap::new(),
     };
     let mut first = 0;
     while first < plan.ops.len() {
         let makes = is_make(&plan.ops[first].action);
         let rest = &plan.ops[first..];
-        let count = rest.iter().take_while(|op| is_make(&op.action) == makes).count();
+        let count = rest
+            .iter()
+            .take_while(|op| is_make(&op.action) == makes)
+            .count();
         let places: Vec<usize> = (first..first + count).collect();
         if makes {
             run.make(&places);
@@ -57,10 +66,15 @@ pub(crate) fn apply(kernel: &Kernel, plan: &Plan) -> Report {
         first += count;
     }
     run.announce();
-    let Run { outcomes, buffer, .. } = run;
+    let Run {
+        outcomes, buffer, ..
+    } = run;
     kernel.checkin(host, buffer);
     Report {
-        outcomes: outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Done)).collect(),
+        outcomes: outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or(Outcome::Done))
+            .collect(),
     }
 }
 
@@ -73,7 +87,9 @@ fn nothing_done(plan: &Plan, error: &io::Error) -> Report {
         error: format!("cannot open a netlink socket: {error}"),
         exists: false,
     };
-    Report { outcomes: vec![outcome; plan.ops.len()] }
+    Report {
+        outcomes: vec![outcome; plan.ops.len()],
+    }
 }
 
 /// One application of a plan.
@@ -86,6 +102,8 @@ struct Run<'a> {
     outcomes: Vec<Option<Outcome>>,
     /// What failed to come into being, or to go, in this plan.
     absent: BTreeSet<&'a Key>,
+    /// What the plan makes, after removing it where it is replaced.
+    created: BTreeSet<&'a Key>,
     /// Numbers of links that were made or looked up.
     indexes: BTreeMap<LinkKey, u32>,
 }
@@ -120,9 +138,16 @@ struct Wish<'a> {
 
 impl<'a> Run<'a> {
     fn make(&mut self, places: &[usize]) {
-        let wishes: Vec<Wish<'a>> = places.iter().filter_map(|place| self.wish(*place)).collect();
+        let wishes: Vec<Wish<'a>> = places
+            .iter()
+            .filter_map(|place| self.wish(*place))
+            .collect();
         let of = |phase: Phase| -> Vec<Wish<'a>> {
-            wishes.iter().filter(|wish| wish.spec.phase() == phase).copied().collect()
+            wishes
+                .iter()
+                .filter(|wish| wish.spec.phase() == phase)
+                .copied()
+                .collect()
         };
         self.make_each(&of(Phase::Netns));
         self.make_each(&of(Phase::Sysctl));
@@ -148,18 +173,30 @@ impl<'a> Run<'a> {
     fn wish(&self, place: usize) -> Option<Wish<'a>> {
         let op = self.plan.ops.get(place)?;
         match &op.action {
-            Action::Create(spec) => Some(Wish { place, key: &op.key, spec, from: None }),
-            Action::Update { from, to } => {
-                Some(Wish { place, key: &op.key, spec: to, from: Some(from) })
-            }
+            Action::Create(spec) => Some(Wish {
+                place,
+                key: &op.key,
+                spec,
+                from: None,
+            }),
+            Action::Update { from, to } => Some(Wish {
+                place,
+                key: &op.key,
+                spec: to,
+                from: Some(from),
+            }),
             Action::Close(_) | Action::Delete(_) => None,
         }
     }
 
     /// Whether something that the wish builds on is missing; then it is skipped.
     fn is_blocked(&mut self, wish: &Wish<'a>) -> bool {
-        let Some(because) = missing(&self.absent, wish.key, wish.spec) else { return false };
-        self.outcomes[wish.place] = Some(Outcome::Skipped { because: Box::new(because) });
+        let Some(because) = missing(&self.absent, wish.key, wish.spec) else {
+            return false;
+        };
+        self.outcomes[wish.place] = Some(Outcome::Skipped {
+            because: Box::new(because),
+        });
         self.absent.insert(wish.key);
         true
     }
@@ -252,6 +289,17 @@ impl<'a> Run<'a> {
         Some(index)
     }
 
+    /// Says whether the host's IPv6 may use a link of the host. Only by this setting does a port stay out of
+    /// the lists that grow with every port.
+    fn allow_ipv6(&self, key: &LinkKey, spec: &LinkSpec) -> Result<(), Failure> {
+        if key.netns != Netns::Host || !self.kernel.ipv6 || spec.mtu < IPV6_MTU_MIN {
+            return Ok(());
+        }
+        let path = format!("net/ipv6/conf/{}/disable_ipv6", key.name);
+        write_sysctl(&path, if spec.ipv6 { "0" } else { "1" })
+            .map_err(|error| Failure::io("set up", &Key::Link(key.clone()), &error))
+    }
+
     /// A socket in that namespace, the host's own where it is the host.
     fn socket_in(&self, netns: &Netns) -> Result<Place<'a>, NetnsError> {
         match netns {
@@ -265,14 +313,22 @@ impl<'a> Run<'a> {
     /// Sends what follows the operations; of an address that is not there nothing is told.
     fn announce(&mut self) {
         for edge in &self.plan.edges {
-            let Edge::Announce { netns, link: name, ip, mac } = edge;
+            let Edge::Announce {
+                netns,
+                link: name,
+                ip,
+                mac,
+            } = edge;
             let refused = self.absent.iter().any(|key| {
                 matches!(key, Key::Address(at) if at.netns == *netns && at.link == *name && at.ip == *ip)
             });
             if refused {
                 continue;
             }
-            let key = LinkKey { netns: netns.clone(), name: *name };
+            let key = LinkKey {
+                netns: netns.clone(),
+                name: *name,
+            };
             if let Err(error) = self.announce_one(&key, *ip, *mac) {
                 tracing::debug!(%edge, error, "cannot announce an address");
             }
@@ -286,14 +342,25 @@ impl<'a> Run<'a> {
         mac: tombolo_netstate::Mac,
     ) -> Result<(), String> {
         let send = |index| crate::announce::announce(index, ip, mac).map_err(|e| e.to_string());
-        let file = self.kernel.namespaces.file(&key.netns).map_err(|e| e.to_string())?;
+        let file = self
+            .kernel
+            .namespaces
+            .file(&key.netns)
+            .map_err(|e| e.to_string())?;
         let Some(file) = file else {
             let index = self.index_of(self.host, key).ok_or("no such link")?;
             return send(index);
         };
-        let socket = self.kernel.namespaces.socket(&key.netns).map_err(|e| e.to_string())?;
+        let socket = self
+            .kernel
+            .namespaces
+            .socket(&key.netns)
+            .map_err(|e| e.to_string())?;
         let index = self.index_of(&socket, key).ok_or("no such link")?;
-        let sent = self.kernel.namespaces.within(&key.netns, &file, || send(index));
+        let sent = self
+            .kernel
+            .namespaces
+            .within(&key.netns, &file, || send(index));
         sent.map_err(|e| e.to_string())?
     }
 }
@@ -307,9 +374,12 @@ fn write_sysctl(path: &str, value: &str) -> io::Result<()> {
 }
 
 /// The bridge that a link with this spec attaches to, in the same namespace.
-fn master_of(key: &LinkKey, spec: &tombolo_netstate::object::link::LinkSpec) -> Option<LinkKey> {
+fn master_of(key: &LinkKey, spec: &LinkSpec) -> Option<LinkKey> {
     let port = spec.port.as_ref()?;
-    Some(LinkKey { netns: key.netns.clone(), name: port.bridge })
+    Some(LinkKey {
+        netns: key.netns.clone(),
+        name: port.bridge,
+    })
 }
 
 /// The other end that is made together with a link of this kind.

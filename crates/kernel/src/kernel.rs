@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::{Key, Mac, Plan, Report};
@@ -61,6 +61,7 @@ pub struct Kernel {
     pub(crate) ipv6: bool,
     /// Whether addresses have a protocol (Linux 5.18).
     pub(crate) address_protocol: bool,
+    pub(crate) features: OnceLock<facts::Features>,
     /// Netlink ports of our host-side sockets, by which notifications name their cause.
     pub(crate) ports: Arc<Mutex<Vec<u32>>>,
     idle: Mutex<Vec<(Socket, ReadBuffer)>>,
@@ -88,6 +89,7 @@ impl Kernel {
             nft: NftSocket::open().map_err(OpenError::Socket)?,
             ipv6: Path::new("/proc/sys/net/ipv6").exists(),
             address_protocol: facts::kernel_release().is_none_or(|release| release >= (5, 18)),
+            features: OnceLock::new(),
             ports: Arc::default(),
             idle: Mutex::default(),
             next_index: AtomicU32::new(IFINDEX_BASE),
@@ -96,7 +98,7 @@ impl Kernel {
             gone: Mutex::new(Some(gone)),
         };
         let links = kernel
-            .with_host(|socket, buffer| link::dump(socket, buffer))
+            .with_host(link::dump)
             .and_then(|links| links)
             .map_err(OpenError::Links)?;
         kernel.take_over(&links);
@@ -113,7 +115,10 @@ impl Kernel {
     ///
     /// # Errors
     /// When the kernel cannot be read; a sandbox namespace that is gone merely holds nothing.
-    pub fn observe(&self, scope: &observe::Scope) -> Result<observe::Observed, observe::ObserveError> {
+    pub fn observe(
+        &self,
+        scope: &observe::Scope,
+    ) -> Result<observe::Observed, observe::ObserveError> {
         observe::observe(self, scope)
     }
 

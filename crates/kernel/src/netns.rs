@@ -23,7 +23,11 @@ pub(crate) enum NetnsError {
     #[error("cannot open network namespace {}", path.display())]
     Open { path: PathBuf, source: io::Error },
     #[error("{} is another network namespace now (inode {found}, was {expected})", path.display())]
-    Another { path: PathBuf, expected: u64, found: u64 },
+    Another {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
     #[error("cannot enter network namespace {name}: {source}; it needs CAP_SYS_ADMIN")]
     Enter { name: String, source: io::Error },
     #[error("cannot open a socket in network namespace {name}")]
@@ -44,7 +48,11 @@ impl Namespaces {
     pub(crate) fn open(directory: PathBuf, pool: usize) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         sys::mount_shared(&directory)?;
-        Ok(Self { host: sys::current_netns()?, directory, pool: Pool::new(pool.min(POOL_MAX)) })
+        Ok(Self {
+            host: sys::current_netns()?,
+            directory,
+            pool: Pool::new(pool.min(POOL_MAX)),
+        })
     }
 
     /// Where the namespace of that name lies.
@@ -77,8 +85,15 @@ impl Namespaces {
             return Err(io::Error::from_raw_os_error(libc::EEXIST));
         }
         // A file without a namespace is what a process that was killed has left behind.
-        OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        let named = self.pool.take().and_then(|fresh| sys::mount_netns(fresh.as_raw_fd(), &path));
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        let named = self
+            .pool
+            .take()
+            .and_then(|fresh| sys::mount_netns(fresh.as_raw_fd(), &path));
         if named.is_err() {
             // Without its mount the file means nothing; that it stays is harmless, and `named` says more.
             let _ = fs::remove_file(&path);
@@ -103,24 +118,44 @@ impl Namespaces {
     pub(crate) fn file(&self, netns: &Netns) -> Result<Option<File>, NetnsError> {
         let (path, inode) = match netns {
             Netns::Host => return Ok(None),
+            // A file without a namespace is a name that was begun or given up.
+            Netns::Owned(name) if !self.exists(name) => {
+                let source = io::Error::from_raw_os_error(libc::ENOENT);
+                return Err(NetnsError::Open {
+                    path: self.path(name),
+                    source,
+                });
+            }
             Netns::Owned(name) => (self.path(name), None),
             Netns::Adopted { path, inode } => (path.to_path_buf(), Some(*inode)),
         };
-        let failed = |source| NetnsError::Open { path: path.clone(), source };
+        let failed = |source| NetnsError::Open {
+            path: path.clone(),
+            source,
+        };
         let file = File::open(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.ino();
         match inode {
-            Some(expected) if expected != found => Err(NetnsError::Another { path, expected, found }),
+            Some(expected) if expected != found => Err(NetnsError::Another {
+                path,
+                expected,
+                found,
+            }),
             _ => Ok(Some(file)),
         }
     }
 
     /// A socket in a namespace. It keeps the namespace alive for as long as it is open.
     pub(crate) fn socket(&self, netns: &Netns) -> Result<Socket, NetnsError> {
-        let failed = |source| NetnsError::Socket { name: netns.to_string(), source };
+        let failed = |source| NetnsError::Socket {
+            name: netns.to_string(),
+            source,
+        };
         match self.file(netns)? {
             None => Socket::open(Protocol::Route).map_err(failed),
-            Some(file) => self.within(netns, &file, || Socket::open(Protocol::Route))?.map_err(failed),
+            Some(file) => self
+                .within(netns, &file, || Socket::open(Protocol::Route))?
+                .map_err(failed),
         }
     }
 
@@ -132,8 +167,10 @@ impl Namespaces {
         file: &File,
         work: impl FnOnce() -> T,
     ) -> Result<T, NetnsError> {
-        sys::enter_netns(file.as_fd())
-            .map_err(|source| NetnsError::Enter { name: netns.to_string(), source })?;
+        sys::enter_netns(file.as_fd()).map_err(|source| NetnsError::Enter {
+            name: netns.to_string(),
+            source,
+        })?;
         let back = Return(&self.host);
         let done = work();
         drop(back);
@@ -163,18 +200,26 @@ struct Pool {
 impl Pool {
     fn new(size: usize) -> Self {
         // The thread holds one more, ready to be handed over.
-        let Some(kept) = size.checked_sub(1) else { return Self { ready: None } };
+        let Some(kept) = size.checked_sub(1) else {
+            return Self { ready: None };
+        };
         let (sender, receiver) = sync_channel(kept);
         let spawned = thread::Builder::new()
             .name("netns-pool".into())
             .spawn(move || fill(&sender));
-        Self { ready: spawned.is_ok().then(|| Mutex::new(receiver)) }
+        Self {
+            ready: spawned.is_ok().then(|| Mutex::new(receiver)),
+        }
     }
 
     /// A prepared namespace, or a new one when none is ready.
     fn take(&self) -> io::Result<File> {
         let prepared = self.ready.as_ref().and_then(|ready| {
-            ready.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
+            ready
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .try_recv()
+                .ok()
         });
         match prepared {
             Some(file) => Ok(file),
@@ -218,7 +263,10 @@ fn make() -> io::Result<File> {
 /// When there is no such file, or it is not a namespace.
 pub fn netns_inode(path: &Path) -> io::Result<u64> {
     if !sys::is_namespace(path)? {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a namespace"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a namespace",
+        ));
     }
     Ok(fs::metadata(path)?.ino())
 }

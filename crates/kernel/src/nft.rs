@@ -58,7 +58,10 @@ impl NftSocket {
         let socket = Socket::open(Protocol::Netfilter)?;
         socket.enlarge()?;
         let port = socket.port();
-        Ok(Self { inner: Mutex::new((socket, ReadBuffer::new())), port })
+        Ok(Self {
+            inner: Mutex::new((socket, ReadBuffer::new())),
+            port,
+        })
     }
 
     /// The number by which notifications name our own changes.
@@ -80,7 +83,11 @@ struct Transaction(Batch);
 impl Transaction {
     fn new() -> Self {
         let mut batch = Batch::default();
-        batch.push_bytes(libc::NFNL_MSG_BATCH_BEGIN as u16, 0, &generic_head(0, SUBSYSTEM));
+        batch.push_bytes(
+            libc::NFNL_MSG_BATCH_BEGIN as u16,
+            0,
+            &generic_head(0, SUBSYSTEM),
+        );
         Self(batch)
     }
 
@@ -93,11 +100,18 @@ impl Transaction {
     /// What became of each request; all failed when one did, and then the first result that is an error names
     /// the cause. An error of the commit itself is told of the first place.
     fn commit(mut self, nft: &NftSocket) -> Committed {
-        self.0.push_bytes(libc::NFNL_MSG_BATCH_END as u16, 0, &generic_head(0, SUBSYSTEM));
+        self.0.push_bytes(
+            libc::NFNL_MSG_BATCH_END as u16,
+            0,
+            &generic_head(0, SUBSYSTEM),
+        );
         let mut results = nft.with(|socket, buffer| self.0.run_transaction(socket, buffer));
         let whole = results.remove(0).err();
         results.pop();
-        Committed { whole, requests: results }
+        Committed {
+            whole,
+            requests: results,
+        }
     }
 }
 

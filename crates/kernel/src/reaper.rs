@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tombolo_netstate::Key;
 
-use crate::limits::{GROUP_GRAVEYARD, NURSERY_AGE, REAP_GATHER};
+use crate::limits::{GROUP_GRAVEYARD, GROUP_NURSERY, NURSERY_AGE, REAP_GATHER};
 use crate::netlink::socket::Protocol;
 use crate::netlink::{Batch, ReadBuffer, Socket, link};
 
@@ -40,9 +40,16 @@ impl Reaper {
         let (sender, inbox) = channel();
         let (gone, receiver) = channel();
         let socket = Socket::open(Protocol::Route)?;
-        let mut reaper =
-            Self { inbox, gone, socket, buffer: ReadBuffer::new(), unfinished: Vec::new() };
-        thread::Builder::new().name("reaper".into()).spawn(move || reaper.run())?;
+        let mut reaper = Self {
+            inbox,
+            gone,
+            socket,
+            buffer: ReadBuffer::new(),
+            unfinished: Vec::new(),
+        };
+        thread::Builder::new()
+            .name("reaper".into())
+            .spawn(move || reaper.run())?;
         Ok((sender, receiver))
     }
 
@@ -50,8 +57,13 @@ impl Reaper {
         let mut open = true;
         while open {
             let first = match self.next_deadline() {
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => self
+                    .inbox
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => self
+                    .inbox
+                    .recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             let mut links = BTreeMap::new();
             let mut sweep = false;
@@ -68,10 +80,14 @@ impl Reaper {
                     }
                     Burial::Leftover => sweep = true,
                     Burial::Unfinished(indexes) => {
-                        self.unfinished.push((Instant::now() + NURSERY_AGE, indexes));
+                        self.unfinished
+                            .push((Instant::now() + NURSERY_AGE, indexes));
                     }
                 }
-                next = match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                next = match self
+                    .inbox
+                    .recv_timeout(until.saturating_duration_since(Instant::now()))
+                {
                     Ok(burial) => Some(burial),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => {
@@ -96,16 +112,27 @@ impl Reaper {
     fn bury(&mut self, links: BTreeMap<u32, Key>) {
         let mut batch = Batch::default();
         link::delete_group(&mut batch, GROUP_GRAVEYARD);
-        let refused = batch.run(&self.socket, &mut self.buffer).pop().unwrap_or(Ok(())).err();
+        let refused = batch
+            .run(&self.socket, &mut self.buffer)
+            .pop()
+            .unwrap_or(Ok(()))
+            .err();
         let mut gone: Vec<Key> = Vec::with_capacity(links.len());
-        if refused.as_ref().is_none_or(|refusal| refusal.is(libc::ENODEV)) {
+        if refused
+            .as_ref()
+            .is_none_or(|refusal| refusal.is(libc::ENODEV))
+        {
             gone.extend(links.into_values());
         } else {
             let mut batch = Batch::default();
             for index in links.keys() {
                 link::delete(&mut batch, *index);
             }
-            for (result, (index, key)) in batch.run(&self.socket, &mut self.buffer).into_iter().zip(links) {
+            for (result, (index, key)) in batch
+                .run(&self.socket, &mut self.buffer)
+                .into_iter()
+                .zip(links)
+            {
                 match result {
                     Err(refusal) if !refusal.is(libc::ENODEV) => {
                         tracing::warn!(index, %key, %refusal, "cannot remove a link");
@@ -129,7 +156,7 @@ impl Reaper {
             .collect();
         for index in due {
             let found = link::get_by_index(&self.socket, index, &mut self.buffer);
-            if !found.is_some_and(|link| link.group == crate::limits::GROUP_NURSERY) {
+            if found.is_none_or(|link| link.group != GROUP_NURSERY) {
                 continue;
             }
             let mut batch = Batch::default();

@@ -120,7 +120,13 @@ fn set_option(fd: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()>
     let length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is an `i32` that outlives the call, and `length` is its size.
     check(unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), length)
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            length,
+        )
     })?;
     Ok(())
 }
@@ -164,7 +170,12 @@ pub(crate) fn receive(fd: &OwnedFd, buffer: &mut [u8], block: bool) -> io::Resul
     loop {
         // SAFETY: pointer and length are those of a slice that outlives the call.
         let got = check_size(unsafe {
-            libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags)
+            libc::recv(
+                fd.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                flags,
+            )
         });
         match got {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -189,7 +200,11 @@ pub(crate) fn poll(fds: &[BorrowedFd<'_>], timeout_ms: i32) -> io::Result<Vec<bo
     loop {
         // SAFETY: pointer and count are those of a vector that outlives the call.
         let ready = check(unsafe {
-            libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout_ms)
+            libc::poll(
+                entries.as_mut_ptr(),
+                entries.len() as libc::nfds_t,
+                timeout_ms,
+            )
         });
         match ready {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -250,7 +265,9 @@ fn path_text(path: &Path) -> io::Result<CString> {
 fn mount(source: Option<&OsStr>, target: &Path, flags: libc::c_ulong) -> io::Result<()> {
     let source = source.map(|text| path_text(Path::new(text))).transpose()?;
     let target = path_text(target)?;
-    let source = source.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+    let source = source
+        .as_ref()
+        .map_or(std::ptr::null(), |text| text.as_ptr());
     let none = std::ptr::null();
     // SAFETY: all pointers are null or lead to zero-terminated strings that outlive the call.
     check(unsafe { libc::mount(source, target.as_ptr(), none, flags, std::ptr::null()) })?;
@@ -263,7 +280,11 @@ pub(crate) fn mount_shared(directory: &Path) -> io::Result<()> {
     let shared = libc::MS_SHARED | libc::MS_REC;
     match mount(None, directory, shared) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            mount(Some(directory.as_os_str()), directory, libc::MS_BIND | libc::MS_REC)?;
+            mount(
+                Some(directory.as_os_str()),
+                directory,
+                libc::MS_BIND | libc::MS_REC,
+            )?;
             mount(None, directory, shared)
         }
         other => other,
@@ -296,13 +317,19 @@ pub(crate) fn is_namespace(path: &Path) -> io::Result<bool> {
 }
 
 /// A raw socket for whole Ethernet frames of `ethertype`, to be sent from interface `index`.
-pub(crate) fn send_frame(index: u32, ethertype: u16, to: [u8; 6], payload: &[u8]) -> io::Result<()> {
+pub(crate) fn send_frame(
+    index: u32,
+    ethertype: u16,
+    to: [u8; 6],
+    payload: &[u8],
+) -> io::Result<()> {
     let fd = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
     // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as libc::sa_family_t;
     address.sll_protocol = ethertype.to_be();
-    address.sll_ifindex = i32::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    address.sll_ifindex =
+        i32::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
     address.sll_halen = 6;
     address.sll_addr[..6].copy_from_slice(&to);
     // SAFETY: the payload is a slice and the address a `sockaddr_ll` of the size given; both outlive the call.

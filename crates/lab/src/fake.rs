@@ -239,6 +239,10 @@ impl FakeKernel {
                 self.refusals.push(format!("{op}: {refusal}"));
             }
         }
+        if let (Action::Delete(_), Key::Link(at)) = (&op.action, &op.key) {
+            // Closed before, and not heard of again until it is gone.
+            self.leaving.extend(self.closed.take(at));
+        }
         let exists = match op.action {
             Action::Delete(_) => self.machine.has(&op.key),
             _ => self.objects().contains_key(&op.key),

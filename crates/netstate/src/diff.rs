@@ -127,8 +127,16 @@ fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
             implied.extend(vanishing(actual, &op.key));
         }
     }
+    let closing: BTreeSet<Netns> = plan
+        .ops
+        .iter()
+        .filter(|op| matches!((&op.key, &op.action), (Key::Netns(_), Action::Delete(_))))
+        .map(|op| op.key.netns())
+        .collect();
     plan.ops.retain(|op| {
+        // A link may take its time, too: until then its routes would stand in the way of others.
         let explicit = matches!(op.key, Key::Fdb(_) | Key::Element(_))
+            || matches!(&op.key, Key::Route(at) if !closing.contains(&at.netns))
             || matches!(&op.key, Key::Link(at) if at.netns == Netns::Host && !is_peer(actual, &op.key));
         let removal = matches!(op.action, Action::Delete(_) | Action::Close(_));
         !removal || explicit || !implied.contains(&op.key)

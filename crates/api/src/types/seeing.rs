@@ -23,7 +23,6 @@ pub struct PlanRequest {
     rename_all = "snake_case",
     deny_unknown_fields
 )]
-#[non_exhaustive]
 pub enum Command {
     /// Make a network.
     NetworkCreate(NetworkCreate),

@@ -21,7 +21,9 @@ impl Moment {
 
 /// Reads RFC 3339 (a date alone is its midnight UTC), seconds since 1970, or an age such as `1h30m`.
 pub(crate) fn moment(text: &str) -> Result<Moment, String> {
-    let found = if text.contains('-') {
+    let found = if text.is_empty() {
+        None
+    } else if text.contains('-') {
         date_time(text).map(Moment::At)
     } else if text.ends_with(|c: char| c.is_ascii_digit()) {
         decimal_ms(text).map(Moment::At)
@@ -41,7 +43,11 @@ fn decimal_ms(text: &str) -> Option<u64> {
         return None;
     }
     let padded: String = fraction.chars().chain("000".chars()).take(3).collect();
-    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(padded.parse().ok()?)
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(padded.parse().ok()?)
 }
 
 fn age(text: &str) -> Option<u64> {
@@ -50,7 +56,9 @@ fn age(text: &str) -> Option<u64> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(digits);
-        let word = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let word = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(word);
         // `decimal_ms` gives thousandths of whatever the unit is.
         let unit_ms = match unit {
@@ -72,8 +80,12 @@ fn age(text: &str) -> Option<u64> {
 
 /// RFC 3339, section 5.6. Years before 1970 are none that a log could hold.
 fn date_time(text: &str) -> Option<u64> {
-    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00Z"));
-    let mut parts = date.split('-').map(|part| number(part, if part.len() == 4 { 4 } else { 2 }));
+    let (date, time) = text
+        .split_once(['T', 't', ' '])
+        .unwrap_or((text, "00:00:00Z"));
+    let mut parts = date
+        .split('-')
+        .map(|part| number(part, if part.len() == 4 { 4 } else { 2 }));
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
     if parts.next().is_some() || year < 1970 || !(1..=12).contains(&month) {
         return None;
@@ -99,7 +111,9 @@ fn offset(time: &str) -> Option<(&str, i64)> {
     if let Some(clock) = time.strip_suffix(['Z', 'z']) {
         return Some((clock, 0));
     }
-    let Some(at) = time.rfind(['+', '-']) else { return Some((time, 0)) };
+    let Some(at) = time.rfind(['+', '-']) else {
+        return Some((time, 0));
+    };
     let (clock, offset) = time.split_at(at);
     let (hours, minutes) = offset[1..].split_once(':')?;
     let (hours, minutes) = (number(hours, 2)?, number(minutes, 2)?);
@@ -161,8 +175,18 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         for text in [
-            "", "m", "10", "tomorrow", "2026-13-01", "2026-02-30", "2023-02-29T00:00:00Z",
-            "2026-01-01T24:00:00Z", "2026-01-01T00:00:00+25:00", "1960-01-01", "5x", "-5m",
+            "",
+            "m",
+            "10",
+            "tomorrow",
+            "2026-13-01",
+            "2026-02-30",
+            "2023-02-29T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:00+25:00",
+            "1960-01-01",
+            "5x",
+            "-5m",
             "99999999999999999999s",
         ] {
             // Seconds since 1970 are a time too.

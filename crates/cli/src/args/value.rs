@@ -24,7 +24,10 @@ pub(crate) fn key_value(text: &str) -> Result<KeyValue, String> {
     if key.trim().is_empty() {
         return Err("the part before `=` is empty".to_owned());
     }
-    Ok(KeyValue { key: key.trim().to_owned(), value: value.to_owned() })
+    Ok(KeyValue {
+        key: key.trim().to_owned(),
+        value: value.to_owned(),
+    })
 }
 
 /// Reads `KEY=VALUE` where the value is needed.
@@ -41,7 +44,10 @@ pub(crate) fn key_with_value(text: &str) -> Result<KeyValue, String> {
 
 /// The pairs by key; the last of a key wins.
 pub(crate) fn into_map(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+    pairs
+        .into_iter()
+        .map(|pair| (pair.key, pair.value))
+        .collect()
 }
 
 /// Reads `NAME:ADDRESS`, a line for the hosts file. The address may hold colons of its own.
@@ -50,14 +56,20 @@ pub(crate) fn into_map(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
 /// When a part is empty or the address is neither an IP address nor `host-gateway`.
 pub(crate) fn extra_host(text: &str) -> Result<String, String> {
     // As Docker does: the first of `=` and `:` separates, so that an IPv6 address needs no brackets.
-    let split = text.find(['=', ':']).map(|at| (&text[..at], &text[at + 1..]));
+    let split = text
+        .find(['=', ':'])
+        .map(|at| (&text[..at], &text[at + 1..]));
     let Some((name, address)) = split.filter(|(name, _)| !name.is_empty()) else {
         return Err("write it as NAME:ADDRESS".to_owned());
     };
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let address = bare.unwrap_or(address);
     if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
-        return Err(format!("`{address}` is neither an IP address nor `host-gateway`"));
+        return Err(format!(
+            "`{address}` is neither an IP address nor `host-gateway`"
+        ));
     }
     Ok(format!("{name}:{address}"))
 }
@@ -111,9 +123,14 @@ pub(crate) fn environment(
 }
 
 fn read_env_file(path: &Path) -> Result<String, EnvError> {
-    let failed = |source| EnvError::Read { path: path.to_owned(), source };
+    let failed = |source| EnvError::Read {
+        path: path.to_owned(),
+        source,
+    };
     if fs::metadata(path).map_err(failed)?.len() > limits::ENV_FILE_BYTES {
-        return Err(EnvError::TooLarge { path: path.to_owned() });
+        return Err(EnvError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     fs::read_to_string(path).map_err(failed)
 }
@@ -164,7 +181,10 @@ mod tests {
         let entries = ["A=flag".to_owned(), "UNSET".to_owned()];
         let found = environment(&[file], &entries, lookup).unwrap();
         assert_eq!(found, ["A=file", "HOME=/root", "A=flag"]);
-        assert!(matches!(environment(&[], &["=x".into()], lookup), Err(EnvError::NoName(_))));
+        assert!(matches!(
+            environment(&[], &["=x".into()], lookup),
+            Err(EnvError::NoName(_))
+        ));
     }
 
     #[test]

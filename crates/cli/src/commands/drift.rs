@@ -1,7 +1,7 @@
 //! `tombolo drift`, `tombolo repair` and `tombolo doctor`.
 
 use clap::Args;
-use tombolo_api::{Action, ErrorKind, FindingLevel, OperationView};
+use tombolo_api::{ErrorKind, FindingLevel, OperationView};
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -30,13 +30,26 @@ pub(super) fn repair(args: &SeeingArgs, context: &mut Context<'_>) -> Result<u8,
     if args.json {
         write_json(context.out, &report)?;
     } else {
-        write_operations(&report.operations, "everything was as it should be", context)?;
+        write_operations(
+            &report.operations,
+            "everything was as it should be",
+            context,
+        )?;
         for failure in &report.failures {
             let (what, why) = (&failure.operation.text, &failure.message);
-            writeln!(context.err, "tombolo: {} failed: {}", printable(what), printable(why))?;
+            writeln!(
+                context.err,
+                "tombolo: {} failed: {}",
+                printable(what),
+                printable(why)
+            )?;
         }
     }
-    Ok(if report.failures.is_empty() { 0 } else { ErrorKind::Internal.exit_code() })
+    Ok(if report.failures.is_empty() {
+        0
+    } else {
+        ErrorKind::Internal.exit_code()
+    })
 }
 
 /// Prints what keeps networks from working. Fails when something does not work.
@@ -58,8 +71,15 @@ pub(super) fn doctor(args: &SeeingArgs, context: &mut Context<'_>) -> Result<u8,
             }
         }
     }
-    let broken = report.findings.iter().any(|finding| finding.level == FindingLevel::Error);
-    Ok(if broken { ErrorKind::Internal.exit_code() } else { 0 })
+    let broken = report
+        .findings
+        .iter()
+        .any(|finding| finding.level == FindingLevel::Error);
+    Ok(if broken {
+        ErrorKind::Internal.exit_code()
+    } else {
+        0
+    })
 }
 
 /// Writes operations, one on each line, or says on standard error that there are none.
@@ -69,21 +89,10 @@ pub(super) fn write_operations(
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     for operation in operations {
-        writeln!(context.out, "{} {}", symbol(operation.action), printable(&operation.text))?;
+        writeln!(context.out, "{}", printable(&operation.text))?;
     }
     if operations.is_empty() {
         writeln!(context.err, "tombolo: {nothing}")?;
     }
     Ok(())
-}
-
-fn symbol(action: Action) -> char {
-    match action {
-        Action::Create => '+',
-        Action::Update => '~',
-        Action::Delete => '-',
-        Action::Isolate => '!',
-        Action::Announce => '>',
-        _ => '?',
-    }
 }

@@ -61,7 +61,9 @@ pub(crate) fn execute(
             Ok(context.client()?.endpoint_delete(name)?)
         }),
         EndpointCommand::Join(args) => {
-            context.client()?.endpoint_join(&args.endpoint, &args.sandbox)?;
+            context
+                .client()?
+                .endpoint_join(&args.endpoint, &args.sandbox)?;
             Ok(0)
         }
         EndpointCommand::Leave(args) => for_each(&args.endpoints, context, |name, context| {

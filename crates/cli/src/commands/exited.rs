@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::world::stop_sandbox;
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -18,15 +19,14 @@ pub(crate) struct ExitedArgs {
 /// Stops or removes the sandbox. Succeeds when there is none: whoever removed it was sooner.
 pub(super) fn execute(args: &ExitedArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
     let client = context.running_client()?;
-    let told = if args.remove {
-        client.sandbox_delete(&args.id, false)
-    } else {
-        client.sandbox_stop(&args.id).map(drop)
-    };
-    match told.map_err(CommandError::from) {
+    if !args.remove {
+        return stop_sandbox(&args.id, client);
+    }
+    match client
+        .sandbox_delete(&args.id, false)
+        .map_err(CommandError::from)
+    {
         Err(error) if error.is_unknown() => Ok(()),
-        // It is stopped already.
-        Err(error) if error.is_wrong_state() && !args.remove => Ok(()),
         outcome => outcome,
     }
 }

@@ -22,8 +22,10 @@ pub(crate) struct ExplainArgs {
 pub(super) fn execute(args: &ExplainArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
     let explanations = explain(&args.reference, context)?;
     if args.json {
-        let values: Vec<&Explanation> =
-            explanations.iter().map(|(_, explanation)| explanation).collect();
+        let values: Vec<&Explanation> = explanations
+            .iter()
+            .map(|(_, explanation)| explanation)
+            .collect();
         return Ok(write_json(context.out, &values)?);
     }
     for (index, (title, explanation)) in explanations.iter().enumerate() {
@@ -52,7 +54,10 @@ fn explain(
     context: &mut Context<'_>,
 ) -> Result<Vec<(String, Explanation)>, CommandError> {
     let client = context.client()?;
-    match client.sandbox_inspect(reference).map_err(CommandError::from) {
+    match client
+        .sandbox_inspect(reference)
+        .map_err(CommandError::from)
+    {
         Ok(sandbox) => sandbox
             .endpoints
             .iter()
@@ -64,7 +69,9 @@ fn explain(
         Err(error) if error.is_unknown() => {
             let explanation = client.explain(reference).map_err(CommandError::from);
             match explanation {
-                Err(error) if error.is_unknown() => Err(CommandError::Nothing(reference.to_owned())),
+                Err(error) if error.is_unknown() => {
+                    Err(CommandError::Nothing(reference.to_owned()))
+                }
                 outcome => Ok(vec![(reference.to_owned(), outcome?)]),
             }
         }

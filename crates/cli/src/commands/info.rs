@@ -38,7 +38,12 @@ pub(super) fn info(args: &InfoArgs, context: &mut Context<'_>) -> Result<(), Com
         ("Started", age(now_ms(), info.started_ms)),
     ];
     for (what, value) in lines {
-        writeln!(context.out, "{:<17}{}", format!("{what}:"), printable(&value))?;
+        writeln!(
+            context.out,
+            "{:<17}{}",
+            format!("{what}:"),
+            printable(&value)
+        )?;
     }
     Ok(())
 }
@@ -46,7 +51,9 @@ pub(super) fn info(args: &InfoArgs, context: &mut Context<'_>) -> Result<(), Com
 /// Prints the versions of this program and of the daemon. Without a daemon only the first, and a failure.
 pub(super) fn version(args: &InfoArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
     let ours = env!("CARGO_PKG_VERSION");
-    let daemon = context.running_client().and_then(|client| Ok(client.version()?));
+    let daemon = context
+        .running_client()
+        .and_then(|client| Ok(client.version()?));
     if args.json {
         let value = json!({ "client": { "version": ours }, "daemon": daemon.as_ref().ok() });
         write_json(context.out, &value)?;
@@ -54,7 +61,10 @@ pub(super) fn version(args: &InfoArgs, context: &mut Context<'_>) -> Result<(), 
     }
     writeln!(context.out, "Client:  {ours}")?;
     let daemon = daemon?;
-    let commit = daemon.commit.map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    let commit = daemon
+        .commit
+        .map(|commit| format!(", commit {commit}"))
+        .unwrap_or_default();
     let text = format!(
         "{} (API {}, {}/{}{commit})",
         daemon.version, daemon.api_version, daemon.os, daemon.arch

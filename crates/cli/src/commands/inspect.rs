@@ -56,9 +56,18 @@ fn look_up(
 ) -> Result<Option<Value>, CommandError> {
     let found = match kind {
         Kind::Process => return process(name, context),
-        Kind::Sandbox => context.client()?.sandbox_inspect(name).map(|found| json!(found)),
-        Kind::Network => context.client()?.network_inspect(name).map(|found| json!(found)),
-        Kind::Endpoint => context.client()?.endpoint_inspect(name).map(|found| json!(found)),
+        Kind::Sandbox => context
+            .client()?
+            .sandbox_inspect(name)
+            .map(|found| json!(found)),
+        Kind::Network => context
+            .client()?
+            .network_inspect(name)
+            .map(|found| json!(found)),
+        Kind::Endpoint => context
+            .client()?
+            .endpoint_inspect(name)
+            .map(|found| json!(found)),
     };
     known(found.map_err(CommandError::from))
 }
@@ -71,8 +80,9 @@ fn process(name: &str, context: &mut Context<'_>) -> Result<Option<Value>, Comma
         Err(error) => return Err(error.into()),
     };
     let entry = context.states.entry(&id)?;
-    let sandbox =
-        context.running_client().and_then(|client| Ok(client.sandbox_inspect(&id)?));
+    let sandbox = context
+        .running_client()
+        .and_then(|client| Ok(client.sandbox_inspect(&id)?));
     let sandbox = match known(sandbox) {
         Err(failure) if failure.is_unavailable() => {
             error::write(&failure, context.err);
@@ -82,7 +92,9 @@ fn process(name: &str, context: &mut Context<'_>) -> Result<Option<Value>, Comma
     };
     let (spec, state) = (entry.spec, entry.state);
     let name = spec.name.clone();
-    Ok(Some(json!({ "id": id, "name": name, "spec": spec, "state": state, "sandbox": sandbox })))
+    Ok(Some(
+        json!({ "id": id, "name": name, "spec": spec, "state": state, "sandbox": sandbox }),
+    ))
 }
 
 fn known<T>(found: Result<T, CommandError>) -> Result<Option<T>, CommandError> {

@@ -34,7 +34,10 @@ struct Tail(Option<usize>);
 fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail(None)),
-        number => number.parse().map(|lines| Tail(Some(lines))).map_err(|error| error.to_string()),
+        number => number
+            .parse()
+            .map(|lines| Tail(Some(lines)))
+            .map_err(|error| error.to_string()),
     }
 }
 

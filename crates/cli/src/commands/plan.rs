@@ -96,10 +96,7 @@ pub(crate) enum PlanSandbox {
 }
 
 /// Prints the operations that a command would carry out.
-pub(super) fn execute(
-    command: PlanCommand,
-    context: &mut Context<'_>,
-) -> Result<(), CommandError> {
+pub(super) fn execute(command: PlanCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let (command, flags) = match command {
         PlanCommand::Network(command) => network_command(command)?,
         PlanCommand::Endpoint(command) => endpoint_command(command),
@@ -114,19 +111,32 @@ pub(super) fn execute(
 
 fn network_command(command: PlanNetwork) -> Result<(Command, PlanFlags), CommandError> {
     Ok(match command {
-        PlanNetwork::Create(planned) => {
-            (Command::NetworkCreate(planned.args.into_request()?), planned.flags)
-        }
+        PlanNetwork::Create(planned) => (
+            Command::NetworkCreate(planned.args.into_request()?),
+            planned.flags,
+        ),
         PlanNetwork::Rm(PlanReference { reference, flags }) => {
             (Command::NetworkDelete { reference }, flags)
         }
         PlanNetwork::Connect(Planned { args, flags }) => {
             let reference = args.network.clone();
-            (Command::NetworkConnect { reference, connect: args.into_request() }, flags)
+            (
+                Command::NetworkConnect {
+                    reference,
+                    connect: args.into_request(),
+                },
+                flags,
+            )
         }
         PlanNetwork::Disconnect(Planned { args, flags }) => {
             let disconnect = args.to_request();
-            (Command::NetworkDisconnect { reference: args.network, disconnect }, flags)
+            (
+                Command::NetworkDisconnect {
+                    reference: args.network,
+                    disconnect,
+                },
+                flags,
+            )
         }
     })
 }
@@ -139,9 +149,13 @@ fn endpoint_command(command: PlanEndpoint) -> (Command, PlanFlags) {
         PlanEndpoint::Rm(PlanReference { reference, flags }) => {
             (Command::EndpointDelete { reference }, flags)
         }
-        PlanEndpoint::Join(Planned { args, flags }) => {
-            (Command::EndpointJoin { reference: args.endpoint, sandbox: args.sandbox }, flags)
-        }
+        PlanEndpoint::Join(Planned { args, flags }) => (
+            Command::EndpointJoin {
+                reference: args.endpoint,
+                sandbox: args.sandbox,
+            },
+            flags,
+        ),
         PlanEndpoint::Leave(PlanReference { reference, flags }) => {
             (Command::EndpointLeave { reference }, flags)
         }
@@ -150,12 +164,20 @@ fn endpoint_command(command: PlanEndpoint) -> (Command, PlanFlags) {
 
 fn sandbox_command(command: PlanSandbox) -> Result<(Command, PlanFlags), CommandError> {
     Ok(match command {
-        PlanSandbox::Create(planned) => {
-            (Command::SandboxCreate(planned.args.into_request()?), planned.flags)
-        }
-        PlanSandbox::Rm { sandbox: PlanReference { reference, flags }, keep_endpoints } => {
-            (Command::SandboxDelete { reference, keep_endpoints }, flags)
-        }
+        PlanSandbox::Create(planned) => (
+            Command::SandboxCreate(planned.args.into_request()?),
+            planned.flags,
+        ),
+        PlanSandbox::Rm {
+            sandbox: PlanReference { reference, flags },
+            keep_endpoints,
+        } => (
+            Command::SandboxDelete {
+                reference,
+                keep_endpoints,
+            },
+            flags,
+        ),
         PlanSandbox::Stop(PlanReference { reference, flags }) => {
             (Command::SandboxStop { reference }, flags)
         }

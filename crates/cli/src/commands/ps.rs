@@ -53,7 +53,11 @@ pub(super) fn execute(args: PsArgs, context: &mut Context<'_>) -> Result<(), Com
         }
         return Ok(());
     }
-    let sandboxes = if entries.is_empty() { BTreeMap::new() } else { sandboxes(context)? };
+    let sandboxes = if entries.is_empty() {
+        BTreeMap::new()
+    } else {
+        sandboxes(context)?
+    };
     if args.list.json {
         let rows: Vec<Row<'_>> = entries.iter().map(|entry| row(entry, &sandboxes)).collect();
         return Ok(write_json(context.out, &rows)?);
@@ -80,9 +84,10 @@ fn sandboxes(context: &mut Context<'_>) -> Result<BTreeMap<String, Sandbox>, Com
         .running_client()
         .and_then(|client| Ok(client.sandbox_list(SandboxFilter::default())?));
     match asked {
-        Ok(sandboxes) => {
-            Ok(sandboxes.into_iter().map(|sandbox| (sandbox.id.clone(), sandbox)).collect())
-        }
+        Ok(sandboxes) => Ok(sandboxes
+            .into_iter()
+            .map(|sandbox| (sandbox.id.clone(), sandbox))
+            .collect()),
         Err(failure) if failure.is_unavailable() => {
             error::write(&failure, context.err);
             Ok(BTreeMap::new())
@@ -99,7 +104,10 @@ fn row<'a>(entry: &'a Entry, sandboxes: &'a BTreeMap<String, Sandbox>) -> Row<'a
         name: &spec.name,
         command: &spec.argv,
         status: state.status,
-        pid: state.process.filter(|_| state.status == Status::Running).map(|process| process.pid),
+        pid: state
+            .process
+            .filter(|_| state.status == Status::Running)
+            .map(|process| process.pid),
         exit_code: state.exit_code,
         created_ms: state.created_ms,
         started_ms: state.started_ms,
@@ -109,13 +117,11 @@ fn row<'a>(entry: &'a Entry, sandboxes: &'a BTreeMap<String, Sandbox>) -> Row<'a
     }
 }
 
-fn networks_of(
-    entry: &Entry,
-    entries: &[Entry],
-    sandboxes: &BTreeMap<String, Sandbox>,
-) -> String {
+fn networks_of(entry: &Entry, entries: &[Entry], sandboxes: &BTreeMap<String, Sandbox>) -> String {
     let Some(owner) = owner(&entry.spec) else {
-        return sandboxes.get(&entry.spec.id).map_or_else(|| "-".to_owned(), networks);
+        return sandboxes
+            .get(&entry.spec.id)
+            .map_or_else(|| "-".to_owned(), networks);
     };
     let named = entries.iter().find(|other| other.spec.id == owner);
     let name = named.map_or_else(|| short_id(owner), |other| other.spec.name.clone());
@@ -130,7 +136,9 @@ fn status(state: &State, now_ms: u64) -> String {
             format!("Up {}", duration_words(now_ms.saturating_sub(since)))
         }
         Status::Exited => {
-            let code = state.exit_code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+            let code = state
+                .exit_code
+                .map_or_else(|| "unknown".to_owned(), |code| code.to_string());
             let at = state.finished_ms.unwrap_or(state.created_ms);
             format!("Exited ({code}) {}", age(now_ms, at))
         }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use super::for_each;
 use super::start::start;
 use super::stop::stop;
-use super::for_each;
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -12,7 +12,12 @@ use crate::error::CommandError;
 #[derive(Debug, Args)]
 pub(crate) struct RestartArgs {
     /// Seconds until a process that does not end is killed
-    #[arg(short, long = "time", value_name = "SECONDS", default_value_t = 10)]
+    #[arg(
+        short = 't',
+        long = "time",
+        value_name = "SECONDS",
+        default_value_t = 10
+    )]
     seconds: u32,
     /// Names or ids of processes
     #[arg(required = true, value_name = "NAME")]
@@ -23,7 +28,7 @@ pub(crate) struct RestartArgs {
 pub(super) fn execute(args: &RestartArgs, context: &mut Context<'_>) -> Result<u8, CommandError> {
     for_each(&args.names, context, |name, context| {
         let id = context.states.find(name)?;
-        stop(&id, args.seconds, context)?;
+        stop(&id, args.seconds, &context.states)?;
         start(&id, context)
     })
 }

@@ -32,14 +32,14 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
-    program: ProgramArgs,
-    #[command(flatten)]
-    network: NetworkArgs,
-    #[command(flatten)]
     labels: LabelFlags,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
+    #[command(flatten)]
+    program: ProgramArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// How the program runs.
@@ -78,7 +78,7 @@ struct ProgramArgs {
     /// Give it all capabilities, and a writable /proc/sys and /sys
     #[arg(long)]
     privileged: bool,
-    /// Sysctl of its network namespace, below net.
+    /// Sysctl of its network namespace, such as net.ipv4.ip_forward=1
     #[arg(long = "sysctl", value_name = "KEY=VALUE", value_parser = key_with_value)]
     sysctls: Vec<KeyValue>,
 }
@@ -138,18 +138,20 @@ fn start(
 
 /// Whether the program does not run, so that nothing of it should remain.
 fn is_undone(error: &CommandError) -> bool {
-    !matches!(error, CommandError::Start(StartError::Attach(_)) | CommandError::Output(_))
+    !matches!(
+        error,
+        CommandError::Start(StartError::Attach(_)) | CommandError::Output(_)
+    )
 }
 
 /// Removes what was made for a program that does not run.
 fn discard(world: &World, context: &mut Context<'_>) {
-    let owned = world.owner.is_none();
-    // The record goes first, because its exit hook needs the sandbox. There may be none: its creation may have failed.
-    let is_ours = context.states.entry(&world.id).is_ok_and(|entry| entry.spec.name == world.name);
-    if is_ours && let Err(failure) = context.states.remove(&world.id, true) {
+    // The record goes first, because its exit hook needs the sandbox.
+    let is_recorded = context.states.entry(&world.id).is_ok();
+    if is_recorded && let Err(failure) = context.states.remove(&world.id, true) {
         error::write(&failure.into(), context.err);
     }
-    if !owned {
+    if world.owner.is_some() {
         return;
     }
     let deleted = context
@@ -171,6 +173,12 @@ fn exit_hook(args: &RunArgs, world: &World, context: &Context<'_>) -> Vec<String
 }
 
 impl RunArgs {
+    /// The program and its arguments.
+    #[cfg(test)]
+    pub(crate) fn command(&self) -> &[String] {
+        &self.command
+    }
+
     fn mode(&self) -> Result<NetworkMode, CommandError> {
         let companions = Companions {
             hostname: self.network.hostname.is_some(),
@@ -222,9 +230,16 @@ impl RunArgs {
         spec.tty = program.tty;
         spec.stdin_open = program.interactive;
         spec.init = program.init;
-        spec.rootfs = program.rootfs.as_deref().map(process::directory).transpose()?;
-        spec.binds =
-            program.volumes.iter().map(process::Volume::resolve).collect::<Result<_, _>>()?;
+        spec.rootfs = program
+            .rootfs
+            .as_deref()
+            .map(process::directory)
+            .transpose()?;
+        spec.binds = program
+            .volumes
+            .iter()
+            .map(process::Volume::resolve)
+            .collect::<Result<_, _>>()?;
         spec.sysctls = crate::args::value::into_map(program.sysctls.clone());
         spec.cap_add.clone_from(&program.cap_add);
         spec.cap_drop.clone_from(&program.cap_drop);

@@ -60,7 +60,9 @@ pub(crate) fn execute(
             Ok(context.client()?.sandbox_inspect(name)?)
         }),
         SandboxCommand::Rm(args) => for_each(&args.sandboxes, context, |name, context| {
-            Ok(context.client()?.sandbox_delete(name, args.keep_endpoints)?)
+            Ok(context
+                .client()?
+                .sandbox_delete(name, args.keep_endpoints)?)
         }),
         SandboxCommand::Stop(args) => for_each(&args.sandboxes, context, |name, context| {
             context.client()?.sandbox_stop(name)?;

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::stop::is_ended;
-use super::world::World;
 use super::for_each;
+use super::stop::is_ended;
+use super::world::{World, stop_sandbox};
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -36,7 +36,7 @@ pub(super) fn start(id: &str, context: &mut Context<'_>) -> Result<(), CommandEr
         .and_then(|()| Ok(context.states.start(id)?));
     if started.is_err() && world.owner.is_none() {
         // The shim tells the daemon of the end, unless there was none to do so.
-        context.client()?.sandbox_stop(id)?;
+        stop_sandbox(id, context.client()?)?;
     }
     started
 }

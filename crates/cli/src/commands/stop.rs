@@ -1,5 +1,8 @@
 //! `tombolo stop`.
 
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,31 +10,59 @@ use clap::Args;
 use super::for_each;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::run::{StateError, Status};
+use crate::limits;
+use crate::run::{ProcessRef, StateDir, StateError, Status};
 
 /// Which processes to stop.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// Seconds until a process that does not end is killed
-    #[arg(short, long = "time", value_name = "SECONDS", default_value_t = 10)]
+    #[arg(
+        short = 't',
+        long = "time",
+        value_name = "SECONDS",
+        default_value_t = 10
+    )]
     seconds: u32,
     /// Names or ids of processes
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
 
-/// Stops processes and prints their names.
+/// Stops processes, several at a time, and prints their names.
 pub(super) fn execute(args: &StopArgs, context: &mut Context<'_>) -> Result<u8, CommandError> {
-    for_each(&args.names, context, |name, context| {
-        let id = context.states.find(name)?;
-        stop(&id, args.seconds, context)
+    let mut outcomes = BTreeMap::new();
+    for names in args.names.chunks(limits::STOP_AT_ONCE) {
+        let states = &context.states;
+        thread::scope(|scope| {
+            let started: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    (
+                        name,
+                        scope.spawn(move || stop_named(name, args.seconds, states)),
+                    )
+                })
+                .collect();
+            for (name, thread) in started {
+                let outcome = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                outcomes.insert(name.clone(), outcome);
+            }
+        });
+    }
+    for_each(&args.names, context, |name, _| {
+        outcomes.remove(name).unwrap_or(Ok(()))
     })
 }
 
+fn stop_named(name: &str, seconds: u32, states: &StateDir) -> Result<(), CommandError> {
+    stop(&states.find(name)?, seconds, states)
+}
+
 /// Stops a process and waits until its end is recorded and told to the daemon.
-pub(super) fn stop(id: &str, seconds: u32, context: &Context<'_>) -> Result<(), CommandError> {
-    let shim = context.states.entry(id)?.state.shim;
-    context.states.stop(id, Duration::from_secs(seconds.into()))?;
+pub(super) fn stop(id: &str, seconds: u32, states: &StateDir) -> Result<(), CommandError> {
+    let shim = states.entry(id)?.state.shim;
+    states.stop(id, Duration::from_secs(seconds.into()))?;
     if let Some(shim) = shim {
         settle(shim)?;
     }
@@ -39,7 +70,7 @@ pub(super) fn stop(id: &str, seconds: u32, context: &Context<'_>) -> Result<(), 
 }
 
 /// Waits until a shim has run the exit hook of its process, however long that may take within its own limits.
-pub(super) fn settle(shim: crate::run::ProcessRef) -> Result<(), CommandError> {
+fn settle(shim: ProcessRef) -> Result<(), CommandError> {
     use crate::run::limits::{HOOK_ATTEMPTS, HOOK_PAUSE, HOOK_TIMEOUT, KILL_WAIT};
     let longest = KILL_WAIT + (HOOK_TIMEOUT + HOOK_PAUSE * (1 << HOOK_ATTEMPTS)) * HOOK_ATTEMPTS;
     if let Some(handle) = shim.open()? {

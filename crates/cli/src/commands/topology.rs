@@ -27,20 +27,28 @@ pub(super) fn execute(args: &TopologyArgs, context: &mut Context<'_>) -> Result<
     let endpoints = client.endpoint_list(EndpointFilter::default())?;
     let sandboxes = client.sandbox_list(SandboxFilter::default())?;
     if args.json {
-        let value =
-            json!({ "networks": networks, "endpoints": endpoints, "sandboxes": sandboxes });
+        let value = json!({ "networks": networks, "endpoints": endpoints, "sandboxes": sandboxes });
         return Ok(write_json(context.out, &value)?);
     }
-    let by_id: BTreeMap<&str, &Sandbox> =
-        sandboxes.iter().map(|sandbox| (sandbox.id.as_str(), sandbox)).collect();
+    let by_id: BTreeMap<&str, &Sandbox> = sandboxes
+        .iter()
+        .map(|sandbox| (sandbox.id.as_str(), sandbox))
+        .collect();
     for network in &networks {
         writeln!(context.out, "{}", printable(&network_line(network)))?;
-        let tied: Vec<&Endpoint> =
-            endpoints.iter().filter(|endpoint| endpoint.network.id == network.id).collect();
-        write_branches(context.out, tied.iter().map(|tied| endpoint_line(tied, &by_id)))?;
+        let tied: Vec<&Endpoint> = endpoints
+            .iter()
+            .filter(|endpoint| endpoint.network.id == network.id)
+            .collect();
+        write_branches(
+            context.out,
+            tied.iter().map(|tied| endpoint_line(tied, &by_id)),
+        )?;
     }
-    let alone: Vec<&Sandbox> =
-        sandboxes.iter().filter(|sandbox| sandbox.endpoints.is_empty()).collect();
+    let alone: Vec<&Sandbox> = sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.endpoints.is_empty())
+        .collect();
     if !alone.is_empty() {
         writeln!(context.out, "(on no network)")?;
         let line =
@@ -56,7 +64,11 @@ fn write_branches(
 ) -> io::Result<()> {
     let count = lines.len();
     for (index, line) in lines.enumerate() {
-        let branch = if index + 1 == count { "└─" } else { "├─" };
+        let branch = if index + 1 == count {
+            "└─"
+        } else {
+            "├─"
+        };
         writeln!(out, "{branch} {}", printable(&line))?;
     }
     Ok(())
@@ -71,11 +83,14 @@ fn network_line(network: &Network) -> String {
             None => subnet.subnet.clone(),
         });
     }
-    words.extend(network.device.as_ref().map(|device| format!("device {device}")));
-    if network.mtu > 0 {
-        words.push(format!("mtu {}", network.mtu));
-    }
+    words.extend(
+        network
+            .device
+            .as_ref()
+            .map(|device| format!("device {device}")),
+    );
     if network.device.is_some() || !network.subnets.is_empty() {
+        words.push(format!("mtu {}", network.mtu));
         words.push(way_out(network));
         if !network.icc {
             words.push("endpoints isolated from each other".to_owned());

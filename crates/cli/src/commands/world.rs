@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use tombolo_api::{Sandbox, SandboxState};
+use tombolo_api::{Client, Sandbox, SandboxState};
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -46,7 +46,10 @@ impl World {
             name: sandbox.name.clone(),
             hostname: sandbox.hostname.clone().unwrap_or_else(short),
             netns: netns.map(PathBuf::from),
-            files: sandbox.files.as_ref().map(|files| PathBuf::from(&files.directory)),
+            files: sandbox
+                .files
+                .as_ref()
+                .map(|files| PathBuf::from(&files.directory)),
             owner: None,
         }
     }
@@ -69,10 +72,11 @@ impl World {
             return Self::beside(owner, spec.id.clone(), spec.name.clone(), context);
         }
         let client = context.client()?;
-        let sandbox = match client.sandbox_start(&spec.id).map_err(CommandError::from) {
-            // Its end was never told to the daemon, so the daemon still has it running.
-            Err(error) if error.is_wrong_state() => client.sandbox_inspect(&spec.id)?,
-            outcome => outcome?,
+        let known = client.sandbox_inspect(&spec.id)?;
+        let sandbox = match known.state {
+            // Its end was never told to the daemon.
+            SandboxState::Running => known,
+            _ => client.sandbox_start(&spec.id)?,
         };
         Ok(Self::of_sandbox(&sandbox, spec.netns.is_none()))
     }
@@ -89,7 +93,12 @@ impl World {
             return Err(CommandError::OwnerStopped(owner.to_owned()));
         }
         let owner = Some(reference);
-        Ok(Self { id, name, owner, ..Self::of_sandbox(&sandbox, is_host) })
+        Ok(Self {
+            id,
+            name,
+            owner,
+            ..Self::of_sandbox(&sandbox, is_host)
+        })
     }
 
     /// Puts this world into a spec, by way of links in the directory of the process.
@@ -111,8 +120,10 @@ impl World {
         let links = [(NETNS_LINK, &self.netns), (FILES_LINK, &self.files)];
         for (name, target) in links {
             if let Some(target) = target {
-                point(&dir.join(name), target)
-                    .map_err(|source| CommandError::Link { id: self.id.clone(), source })?;
+                point(&dir.join(name), target).map_err(|source| CommandError::Link {
+                    id: self.id.clone(),
+                    source,
+                })?;
             }
         }
         Ok(())
@@ -124,11 +135,29 @@ pub(super) fn owner(spec: &ProcessSpec) -> Option<&str> {
     spec.labels.get(OWNER_LABEL).map(String::as_str)
 }
 
+/// Stops a sandbox, unless it is stopped or gone already.
+pub(super) fn stop_sandbox(id: &str, client: &mut Client) -> Result<(), CommandError> {
+    let is_running = match client.sandbox_inspect(id).map_err(CommandError::from) {
+        Ok(sandbox) => sandbox.state == SandboxState::Running,
+        Err(error) if error.is_unknown() => false,
+        Err(error) => return Err(error),
+    };
+    if is_running {
+        client.sandbox_stop(id)?;
+    }
+    Ok(())
+}
+
 /// Refuses to change the networks of a process that has none of its own, and says whose they are.
 pub(super) fn refuse_sharer(name: &str, context: &Context<'_>) -> Result<(), CommandError> {
-    let Ok(id) = context.states.find(name) else { return Ok(()) };
+    let Ok(id) = context.states.find(name) else {
+        return Ok(());
+    };
     match owner(&context.states.entry(&id)?.spec) {
-        Some(owner) => Err(CommandError::Sharer { name: name.to_owned(), owner: owner.to_owned() }),
+        Some(owner) => Err(CommandError::Sharer {
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+        }),
         None => Ok(()),
     }
 }
@@ -139,24 +168,35 @@ fn owning_sandbox(
     own_id: &str,
     context: &Context<'_>,
 ) -> Result<(String, bool), CommandError> {
-    let mut reference = name.to_owned();
-    for _ in 0..limits::SHARING_DEPTH {
-        let id = match context.states.find(&reference) {
-            Ok(id) => id,
-            // A sandbox that no process was run in.
-            Err(StateError::Unknown(_)) => return Ok((reference, false)),
-            Err(error) => return Err(error.into()),
-        };
-        let entry = context.states.entry(&id)?;
-        if id == own_id || entry.state.status != Status::Running {
-            return Err(CommandError::OwnerStopped(reference));
-        }
-        match owner(&entry.spec) {
-            Some(next) => next.clone_into(&mut reference),
-            None => return Ok((id, entry.spec.netns.is_none())),
-        }
+    let Some(entry) = running_entry(name, own_id, context)? else {
+        // A sandbox that no process was run in.
+        return Ok((name.to_owned(), false));
+    };
+    let Some(owner) = owner(&entry.spec) else {
+        return Ok((entry.spec.id, entry.spec.netns.is_none()));
+    };
+    // Recorded is the sandbox itself, never another that shares: there is no chain to follow.
+    let entry = running_entry(owner, own_id, context)?;
+    let is_host = entry.is_some_and(|entry| entry.spec.netns.is_none());
+    Ok((owner.to_owned(), is_host))
+}
+
+/// The process with this name or id, if there is one, which must run and be another.
+fn running_entry(
+    name: &str,
+    own_id: &str,
+    context: &Context<'_>,
+) -> Result<Option<Entry>, CommandError> {
+    let id = match context.states.find(name) {
+        Ok(id) => id,
+        Err(StateError::Unknown(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let entry = context.states.entry(&id)?;
+    if id == own_id || entry.state.status != Status::Running {
+        return Err(CommandError::OwnerStopped(entry.spec.name));
     }
-    Err(CommandError::SharingTooDeep(name.to_owned()))
+    Ok(Some(entry))
 }
 
 fn new_id() -> Result<String, CommandError> {

@@ -77,17 +77,21 @@ impl FromStr for NetworkFlag {
     }
 }
 
-fn set(
-    attachment: &mut NetworkAttachment,
-    key: &str,
-    value: &str,
-) -> Result<(), NetworkFlagError> {
+fn set(attachment: &mut NetworkAttachment, key: &str, value: &str) -> Result<(), NetworkFlagError> {
     let text = value.to_owned();
     match key {
         "name" if attachment.network.is_empty() => attachment.network = text,
         "name" => return Err(NetworkFlagError::Twice(key.to_owned())),
-        "ip" => put(&mut attachment.ipv4_address, key, parsed::<Ipv4Addr>(key, value)?)?,
-        "ip6" => put(&mut attachment.ipv6_address, key, parsed::<Ipv6Addr>(key, value)?)?,
+        "ip" => put(
+            &mut attachment.ipv4_address,
+            key,
+            parsed::<Ipv4Addr>(key, value)?,
+        )?,
+        "ip6" => put(
+            &mut attachment.ipv6_address,
+            key,
+            parsed::<Ipv6Addr>(key, value)?,
+        )?,
         "mac" | "mac-address" => put(&mut attachment.mac_address, key, text)?,
         "alias" => attachment.aliases.push(text),
         "ifname" => put(&mut attachment.interface_name, key, text)?,
@@ -114,11 +118,17 @@ fn put<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), NetworkFlagEr
 }
 
 fn parsed<T: FromStr + ToString>(key: &str, value: &str) -> Result<String, NetworkFlagError> {
-    value.parse::<T>().map(|address| address.to_string()).map_err(|_| wrong(key, value))
+    value
+        .parse::<T>()
+        .map(|address| address.to_string())
+        .map_err(|_| wrong(key, value))
 }
 
 fn wrong(key: &str, value: &str) -> NetworkFlagError {
-    NetworkFlagError::Value { key: key.to_owned(), value: value.to_owned() }
+    NetworkFlagError::Value {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -135,11 +145,16 @@ mod tests {
     #[test]
     fn short_forms_are_names() {
         for name in ["bridge", "none", "host", "my-net.1"] {
-            let expected =
-                NetworkAttachment { network: name.into(), ..NetworkAttachment::default() };
+            let expected = NetworkAttachment {
+                network: name.into(),
+                ..NetworkAttachment::default()
+            };
             assert_eq!(attach(name), expected);
         }
-        assert_eq!("container:web".parse(), Ok(NetworkFlag::Container("web".into())));
+        assert_eq!(
+            "container:web".parse(),
+            Ok(NetworkFlag::Container("web".into()))
+        );
     }
 
     #[test]
@@ -182,7 +197,10 @@ mod tests {
             ("name=a,ip=10.0.0.1,ip=10.0.0.2", "`ip` is given twice"),
             ("name=a,ip=2001:db8::1", "`2001:db8::1` is not a valid ip"),
             ("name=a,ip6=10.0.0.1", "`10.0.0.1` is not a valid ip6"),
-            ("name=a,gw-priority=high", "`high` is not a valid gw-priority"),
+            (
+                "name=a,gw-priority=high",
+                "`high` is not a valid gw-priority",
+            ),
             ("name=a,driver-opt=x=y", "`x=y` is not a valid driver-opt"),
         ];
         for (text, expected) in cases {

@@ -28,7 +28,12 @@ pub(crate) fn network_filter(pairs: Vec<KeyValue>) -> Result<NetworkFilter, Filt
             "name" => put(&mut filter.name, key, value)?,
             "driver" => put(&mut filter.driver, key, value)?,
             "label" => filter.labels.push(value),
-            _ => return Err(FilterError::Unknown { key, known: "name, driver, label" }),
+            _ => {
+                return Err(FilterError::Unknown {
+                    key,
+                    known: "name, driver, label",
+                });
+            }
         }
     }
     Ok(filter)
@@ -41,7 +46,12 @@ pub(crate) fn sandbox_filter(pairs: Vec<KeyValue>) -> Result<SandboxFilter, Filt
         match key.as_str() {
             "name" => put(&mut filter.name, key, value)?,
             "label" => filter.labels.push(value),
-            _ => return Err(FilterError::Unknown { key, known: "name, label" }),
+            _ => {
+                return Err(FilterError::Unknown {
+                    key,
+                    known: "name, label",
+                });
+            }
         }
     }
     Ok(filter)
@@ -60,7 +70,10 @@ mod tests {
     use crate::args::value::key_with_value;
 
     fn pairs(texts: &[&str]) -> Vec<KeyValue> {
-        texts.iter().map(|text| key_with_value(text).unwrap()).collect()
+        texts
+            .iter()
+            .map(|text| key_with_value(text).unwrap())
+            .collect()
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub(crate) struct Companions<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ModeError {
     /// `container:` stands alone.
-    #[error("--network container:{0} cannot be combined with other networks: the namespace belongs to {0}")]
+    #[error(
+        "--network container:{0} cannot be combined with other networks: the namespace belongs to {0}"
+    )]
     SharedAndOthers(String),
     /// What belongs to the owner of a shared namespace cannot be set by who shares it.
     #[error("{flag} cannot be combined with --network container:{owner}: set it on {owner}")]
@@ -54,7 +56,9 @@ pub(crate) enum ModeError {
     #[error("--network {0} cannot be combined with other networks")]
     Alone(&'static str),
     /// There is no interface to set this on.
-    #[error("{flag} cannot be combined with --network {mode}: there is no interface of its own to set it on")]
+    #[error(
+        "{flag} cannot be combined with --network {mode}: there is no interface of its own to set it on"
+    )]
     NoInterface {
         /// The flag.
         flag: &'static str,
@@ -129,7 +133,10 @@ fn attachments(flags: &[NetworkFlag]) -> Vec<NetworkAttachment> {
     }
     if found.is_empty() {
         let network = DEFAULT_NETWORK.to_owned();
-        found.push(NetworkAttachment { network, ..NetworkAttachment::default() });
+        found.push(NetworkAttachment {
+            network,
+            ..NetworkAttachment::default()
+        });
     }
     found
 }
@@ -151,8 +158,15 @@ fn check_shared(
         ("--add-host", !names.hosts.is_empty()),
         ("--sysctl", companions.sysctl),
     ];
-    match given.into_iter().chain(interface_flags(flags)).find(|(_, given)| *given) {
-        Some((flag, _)) => Err(ModeError::Shared { flag, owner: owner.to_owned() }),
+    match given
+        .into_iter()
+        .chain(interface_flags(flags))
+        .find(|(_, given)| *given)
+    {
+        Some((flag, _)) => Err(ModeError::Shared {
+            flag,
+            owner: owner.to_owned(),
+        }),
         None => Ok(()),
     }
 }
@@ -170,7 +184,11 @@ fn check_interfaceless(
         ("ifname", attachment.interface_name.is_some()),
         ("gw-priority", attachment.gateway_priority.is_some()),
     ];
-    match interface_flags(flags).into_iter().chain(keys).find(|(_, given)| *given) {
+    match interface_flags(flags)
+        .into_iter()
+        .chain(keys)
+        .find(|(_, given)| *given)
+    {
         Some((flag, _)) => Err(ModeError::NoInterface { flag, mode }),
         None => Ok(()),
     }
@@ -191,11 +209,18 @@ fn apply_to_first(flags: &NetworkFlags, first: &mut NetworkAttachment) -> Result
     let values = [
         ("--ip", ip, &mut first.ipv4_address),
         ("--ip6", ip6, &mut first.ipv6_address),
-        ("--mac-address", flags.mac_address.clone(), &mut first.mac_address),
+        (
+            "--mac-address",
+            flags.mac_address.clone(),
+            &mut first.mac_address,
+        ),
     ];
     for (flag, given, slot) in values {
         if given.is_some() && slot.is_some() {
-            return Err(ModeError::Both { flag, network: first.network.clone() });
+            return Err(ModeError::Both {
+                flag,
+                network: first.network.clone(),
+            });
         }
         *slot = given.or(slot.take());
     }
@@ -209,26 +234,51 @@ mod tests {
 
     fn flags(networks: &[&str]) -> NetworkFlags {
         let networks = networks.iter().map(|text| text.parse().unwrap()).collect();
-        NetworkFlags { networks, ..NetworkFlags::default() }
+        NetworkFlags {
+            networks,
+            ..NetworkFlags::default()
+        }
     }
 
     fn mode(flags: &NetworkFlags) -> Result<NetworkMode, ModeError> {
         let names = NameFlags::default();
-        network_mode(flags, Companions { hostname: false, names: &names, sysctl: false })
+        network_mode(
+            flags,
+            Companions {
+                hostname: false,
+                names: &names,
+                sysctl: false,
+            },
+        )
     }
 
     fn on(network: &str) -> NetworkAttachment {
-        NetworkAttachment { network: network.into(), ..NetworkAttachment::default() }
+        NetworkAttachment {
+            network: network.into(),
+            ..NetworkAttachment::default()
+        }
     }
 
     #[test]
     fn forms_mean_what_they_mean_in_docker() {
         assert_eq!(mode(&flags(&[])), Ok(NetworkMode::Own(vec![on("bridge")])));
-        assert_eq!(mode(&flags(&["default"])), Ok(NetworkMode::Own(vec![on("bridge")])));
-        assert_eq!(mode(&flags(&["none"])), Ok(NetworkMode::Own(vec![on("none")])));
+        assert_eq!(
+            mode(&flags(&["default"])),
+            Ok(NetworkMode::Own(vec![on("bridge")]))
+        );
+        assert_eq!(
+            mode(&flags(&["none"])),
+            Ok(NetworkMode::Own(vec![on("none")]))
+        );
         assert_eq!(mode(&flags(&["host"])), Ok(NetworkMode::Host(on("host"))));
-        assert_eq!(mode(&flags(&["container:db"])), Ok(NetworkMode::Shared("db".into())));
-        assert_eq!(mode(&flags(&["b", "a"])), Ok(NetworkMode::Own(vec![on("b"), on("a")])));
+        assert_eq!(
+            mode(&flags(&["container:db"])),
+            Ok(NetworkMode::Shared("db".into()))
+        );
+        assert_eq!(
+            mode(&flags(&["b", "a"])),
+            Ok(NetworkMode::Own(vec![on("b"), on("a")]))
+        );
     }
 
     #[test]
@@ -256,19 +306,46 @@ mod tests {
             ip: Some([10, 0, 0, 9].into()),
             ..flags(networks)
         };
-        let alias = NetworkFlags { aliases: vec!["x".into()], ..flags(&["none"]) };
+        let alias = NetworkFlags {
+            aliases: vec!["x".into()],
+            ..flags(&["none"])
+        };
         let cases = [
-            (flags(&["container:db", "a"]), "--network container:db cannot be combined"),
-            (flags(&["a", "container:db"]), "--network container:db cannot be combined"),
+            (
+                flags(&["container:db", "a"]),
+                "--network container:db cannot be combined",
+            ),
+            (
+                flags(&["a", "container:db"]),
+                "--network container:db cannot be combined",
+            ),
             (flags(&["none", "a"]), "--network none cannot be combined"),
             (flags(&["a", "host"]), "--network host cannot be combined"),
             (flags(&["a", "b", "a"]), "network a is given twice"),
-            (with_ip(&["host"]), "--ip cannot be combined with --network host"),
-            (with_ip(&["none"]), "--ip cannot be combined with --network none"),
-            (with_ip(&["container:db"]), "--ip cannot be combined with --network container:db"),
-            (with_ip(&["name=a,ip=10.0.0.8"]), "--ip is given both as a flag and in --network a"),
-            (flags(&["name=host,ip=10.0.0.8"]), "ip cannot be combined with --network host"),
-            (alias, "--network-alias cannot be combined with --network none"),
+            (
+                with_ip(&["host"]),
+                "--ip cannot be combined with --network host",
+            ),
+            (
+                with_ip(&["none"]),
+                "--ip cannot be combined with --network none",
+            ),
+            (
+                with_ip(&["container:db"]),
+                "--ip cannot be combined with --network container:db",
+            ),
+            (
+                with_ip(&["name=a,ip=10.0.0.8"]),
+                "--ip is given both as a flag and in --network a",
+            ),
+            (
+                flags(&["name=host,ip=10.0.0.8"]),
+                "ip cannot be combined with --network host",
+            ),
+            (
+                alias,
+                "--network-alias cannot be combined with --network none",
+            ),
         ];
         for (given, expected) in cases {
             let message = mode(&given).unwrap_err().to_string();
@@ -278,22 +355,75 @@ mod tests {
 
     #[test]
     fn who_shares_a_network_cannot_set_what_belongs_to_its_owner() {
-        let dns = NameFlags { servers: vec!["9.9.9.9".parse().unwrap()], ..NameFlags::default() };
-        let hosts = NameFlags { hosts: vec!["a:10.0.0.1".into()], ..NameFlags::default() };
+        let dns = NameFlags {
+            servers: vec!["9.9.9.9".parse().unwrap()],
+            ..NameFlags::default()
+        };
+        let hosts = NameFlags {
+            hosts: vec!["a:10.0.0.1".into()],
+            ..NameFlags::default()
+        };
         let plain = NameFlags::default();
         let cases = [
-            (Companions { hostname: true, names: &plain, sysctl: false }, "--hostname"),
-            (Companions { hostname: false, names: &dns, sysctl: false }, "--dns"),
-            (Companions { hostname: false, names: &hosts, sysctl: false }, "--add-host"),
-            (Companions { hostname: false, names: &plain, sysctl: true }, "--sysctl"),
+            (
+                Companions {
+                    hostname: true,
+                    names: &plain,
+                    sysctl: false,
+                },
+                "--hostname",
+            ),
+            (
+                Companions {
+                    hostname: false,
+                    names: &dns,
+                    sysctl: false,
+                },
+                "--dns",
+            ),
+            (
+                Companions {
+                    hostname: false,
+                    names: &hosts,
+                    sysctl: false,
+                },
+                "--add-host",
+            ),
+            (
+                Companions {
+                    hostname: false,
+                    names: &plain,
+                    sysctl: true,
+                },
+                "--sysctl",
+            ),
         ];
         for (companions, expected) in cases {
             let error = network_mode(&flags(&["container:db"]), companions).unwrap_err();
-            assert_eq!(error, ModeError::Shared { flag: expected, owner: "db".into() });
+            assert_eq!(
+                error,
+                ModeError::Shared {
+                    flag: expected,
+                    owner: "db".into()
+                }
+            );
         }
-        let host = Companions { hostname: true, names: &dns, sysctl: true };
-        assert_eq!(network_mode(&flags(&["host"]), host), Err(ModeError::HostSysctl));
-        let host = Companions { sysctl: false, ..host };
-        assert!(matches!(network_mode(&flags(&["host"]), host), Ok(NetworkMode::Host(_))));
+        let host = Companions {
+            hostname: true,
+            names: &dns,
+            sysctl: true,
+        };
+        assert_eq!(
+            network_mode(&flags(&["host"]), host),
+            Err(ModeError::HostSysctl)
+        );
+        let host = Companions {
+            sysctl: false,
+            ..host
+        };
+        assert!(matches!(
+            network_mode(&flags(&["host"]), host),
+            Ok(NetworkMode::Host(_))
+        ));
     }
 }

@@ -67,22 +67,35 @@ pub(crate) fn pair_with_subnets(flags: AddressFlags) -> Result<Vec<SubnetConfig>
     for subnet in flags.subnets {
         let clash = pairs.iter().find(|(other, _)| overlap(other, &subnet));
         if let Some((first, _)) = clash {
-            return Err(PairError::Overlap { first: *first, second: subnet });
+            return Err(PairError::Overlap {
+                first: *first,
+                second: subnet,
+            });
         }
         // Given on as it was written: the daemon explains host bits.
-        let config =
-            SubnetConfig { subnet: Some(subnet.to_string()), ..SubnetConfig::default() };
+        let config = SubnetConfig {
+            subnet: Some(subnet.to_string()),
+            ..SubnetConfig::default()
+        };
         pairs.push((subnet, config));
     }
     for range in flags.ranges {
-        let home = pairs.iter_mut().find(|(subnet, _)| subnet.trunc().contains(&range.trunc()));
-        let Some((_, config)) = home else { return Err(no_subnet("ip-range", range)) };
+        let home = pairs
+            .iter_mut()
+            .find(|(subnet, _)| subnet.trunc().contains(&range.trunc()));
+        let Some((_, config)) = home else {
+            return Err(no_subnet("ip-range", range));
+        };
         config.ip_range.push(range.to_string());
     }
     for gateway in flags.gateways {
         let (subnet, config) = home_of(&mut pairs, gateway, "gateway")?;
         if let Some(first) = config.gateway.replace(gateway.to_string()) {
-            return Err(PairError::TwoGateways { subnet, first, second: gateway });
+            return Err(PairError::TwoGateways {
+                subnet,
+                first,
+                second: gateway,
+            });
         }
     }
     for (name, address) in flags.aux_addresses {
@@ -100,12 +113,18 @@ fn home_of<'a>(
     address: IpAddr,
     what: &'static str,
 ) -> Result<(IpNet, &'a mut SubnetConfig), PairError> {
-    let home = pairs.iter_mut().find(|(subnet, _)| subnet.contains(&address));
-    home.map(|(subnet, config)| (*subnet, config)).ok_or_else(|| no_subnet(what, address))
+    let home = pairs
+        .iter_mut()
+        .find(|(subnet, _)| subnet.contains(&address));
+    home.map(|(subnet, config)| (*subnet, config))
+        .ok_or_else(|| no_subnet(what, address))
 }
 
 fn no_subnet(what: &'static str, value: impl ToString) -> PairError {
-    PairError::NoSubnet { what, value: value.to_string() }
+    PairError::NoSubnet {
+        what,
+        value: value.to_string(),
+    }
 }
 
 fn overlap(one: &IpNet, other: &IpNet) -> bool {
@@ -126,7 +145,10 @@ mod tests {
     }
 
     fn flags(subnets: &[&str]) -> AddressFlags {
-        AddressFlags { subnets: nets(subnets), ..AddressFlags::default() }
+        AddressFlags {
+            subnets: nets(subnets),
+            ..AddressFlags::default()
+        }
     }
 
     #[test]
@@ -149,24 +171,60 @@ mod tests {
         assert_eq!(paired[1].gateway.as_deref(), Some("2001:db8::9"));
         assert_eq!(paired[1].ip_range, ["2001:db8::/80"]);
         assert_eq!(paired[1].aux_addresses["printer"], "2001:db8::7");
-        assert_eq!(paired[2], SubnetConfig { subnet: Some("10.2.0.0/16".into()), ..SubnetConfig::default() });
+        assert_eq!(
+            paired[2],
+            SubnetConfig {
+                subnet: Some("10.2.0.0/16".into()),
+                ..SubnetConfig::default()
+            }
+        );
     }
 
     #[test]
     fn what_fits_no_subnet_is_refused_by_name() {
         let cases = [
-            (AddressFlags { ranges: nets(&["10.9.0.0/24"]), ..flags(&["10.1.0.0/16"]) }, "ip-range 10.9.0.0/24"),
-            (AddressFlags { ranges: nets(&["10.0.0.0/8"]), ..flags(&["10.1.0.0/16"]) }, "ip-range 10.0.0.0/8"),
-            (AddressFlags { gateways: vec!["10.2.0.1".parse().unwrap()], ..flags(&["10.1.0.0/16"]) }, "gateway 10.2.0.1"),
-            (AddressFlags { gateways: vec!["2001:db8::1".parse().unwrap()], ..flags(&[]) }, "gateway 2001:db8::1"),
             (
-                AddressFlags { aux_addresses: vec![("a".into(), "10.2.0.1".parse().unwrap())], ..flags(&["10.1.0.0/16"]) },
+                AddressFlags {
+                    ranges: nets(&["10.9.0.0/24"]),
+                    ..flags(&["10.1.0.0/16"])
+                },
+                "ip-range 10.9.0.0/24",
+            ),
+            (
+                AddressFlags {
+                    ranges: nets(&["10.0.0.0/8"]),
+                    ..flags(&["10.1.0.0/16"])
+                },
+                "ip-range 10.0.0.0/8",
+            ),
+            (
+                AddressFlags {
+                    gateways: vec!["10.2.0.1".parse().unwrap()],
+                    ..flags(&["10.1.0.0/16"])
+                },
+                "gateway 10.2.0.1",
+            ),
+            (
+                AddressFlags {
+                    gateways: vec!["2001:db8::1".parse().unwrap()],
+                    ..flags(&[])
+                },
+                "gateway 2001:db8::1",
+            ),
+            (
+                AddressFlags {
+                    aux_addresses: vec![("a".into(), "10.2.0.1".parse().unwrap())],
+                    ..flags(&["10.1.0.0/16"])
+                },
                 "aux-address 10.2.0.1",
             ),
         ];
         for (given, expected) in cases {
             let message = pair_with_subnets(given).unwrap_err().to_string();
-            assert!(message.contains(&format!("no matching subnet for {expected};")), "{message}");
+            assert!(
+                message.contains(&format!("no matching subnet for {expected};")),
+                "{message}"
+            );
         }
     }
 
@@ -178,7 +236,10 @@ mod tests {
             gateways: vec!["10.1.0.1".parse().unwrap(), "10.1.0.2".parse().unwrap()],
             ..flags(&["10.1.0.0/16"])
         };
-        assert!(matches!(pair_with_subnets(two).unwrap_err(), PairError::TwoGateways { .. }));
+        assert!(matches!(
+            pair_with_subnets(two).unwrap_err(),
+            PairError::TwoGateways { .. }
+        ));
         let aux = AddressFlags {
             aux_addresses: vec![
                 ("a".into(), "10.1.0.1".parse().unwrap()),
@@ -186,7 +247,10 @@ mod tests {
             ],
             ..flags(&["10.1.0.0/16"])
         };
-        assert!(matches!(pair_with_subnets(aux).unwrap_err(), PairError::TwoAuxAddresses { .. }));
+        assert!(matches!(
+            pair_with_subnets(aux).unwrap_err(),
+            PairError::TwoAuxAddresses { .. }
+        ));
     }
 
     #[test]
@@ -197,6 +261,11 @@ mod tests {
 
     #[test]
     fn several_subnets_may_be_asked_for_by_size_alone() {
-        assert_eq!(pair_with_subnets(flags(&["0.0.0.0/24", "0.0.0.0/26"])).unwrap().len(), 2);
+        assert_eq!(
+            pair_with_subnets(flags(&["0.0.0.0/24", "0.0.0.0/26"]))
+                .unwrap()
+                .len(),
+            2
+        );
     }
 }

@@ -24,19 +24,14 @@ use crate::model::{
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
-/// Whether `key` is the host's end of the endpoint's veth.
-pub(super) fn is_port_of(key: &Key, endpoint: &Endpoint) -> bool {
-    let Key::Link(LinkKey {
-        netns: Netns::Host,
-        name,
-    }) = key
-    else {
-        return false;
-    };
-    (0..=endpoint.epoch)
-        .rev()
-        .take(2)
-        .any(|epoch| names::host_end(endpoint.id, epoch) == Ok(*name))
+/// The host's end of the endpoint's veth, and the one before it, which the kernel may still be removing.
+pub(super) fn ports_of(endpoint: &Endpoint) -> impl Iterator<Item = Key> {
+    let epochs = (0..=endpoint.epoch).rev().take(2);
+    let names = epochs.filter_map(|epoch| names::host_end(endpoint.id, epoch).ok());
+    names.map(|name| {
+        let netns = Netns::Host;
+        Key::Link(LinkKey { netns, name })
+    })
 }
 
 impl Controller {
@@ -139,7 +134,7 @@ impl Controller {
                 Code::NotJoined,
                 &endpoint.name,
                 "the endpoint is in no sandbox",
-            )
+            ).hint("join it to a sandbox first")
             .into());
         };
         self.must_be_free(Subject::Sandbox(sandbox))?;
@@ -150,7 +145,7 @@ impl Controller {
         change.touch(Subject::Sandbox(sandbox));
         Ok(Draft {
             change,
-            done: Done::EndpointLeft(id),
+            done: Done::EndpointLeft(id, sandbox),
         })
     }
 
@@ -173,7 +168,7 @@ impl Controller {
             .cloned()
         else {
             let message = format!("it is not connected to network {}", network.spec.name);
-            return Err(Reject::new(Code::NotJoined, &sandbox.name, message).into());
+            return Err(Reject::new(Code::NotJoined, &sandbox.name, message).hint("`tombolo sandbox inspect` shows its networks").into());
         };
         self.must_be_free(Subject::Endpoint(endpoint.id))?;
         self.remove_endpoint(endpoint)
@@ -222,7 +217,9 @@ impl Controller {
             .cloned()
             .collect();
         self.check_join(&sandbox, &network, &endpoint, &others)?;
-        if endpoint.sandbox.is_none() {
+        // A restart takes an unanswered joining back; it goes on with an unanswered start.
+        let fresh = endpoint.sandbox.is_none();
+        if fresh {
             endpoint.order = others.iter().map(|e| e.order + 1).max().unwrap_or(0);
         }
         endpoint.sandbox = Some(sandbox.id);
@@ -239,7 +236,7 @@ impl Controller {
                 interface,
                 leaf,
                 epoch,
-                fresh: true,
+                fresh,
             });
             change.touch(Subject::Sandbox(sandbox.id));
         }
@@ -272,14 +269,14 @@ impl Controller {
                 Code::UnknownNetwork,
                 &reference.0,
                 "the network is being removed",
-            )
+            ).hint("wait for that to end, or make another network")
             .into());
         }
         if self.state.endpoint_count(id) >= ENDPOINTS_PER_NETWORK_MAX {
             let message = format!(
                 "the network has {ENDPOINTS_PER_NETWORK_MAX} endpoints, the most one may have"
             );
-            return Err(Reject::new(Code::LimitReached, &reference.0, message).into());
+            return Err(Reject::new(Code::LimitReached, &reference.0, message).hint("use a second network").into());
         }
         Ok(id)
     }
@@ -303,14 +300,14 @@ impl Controller {
         sandbox: Option<SandboxId>,
         spec: &EndpointSpec,
     ) -> Result<Name, Reject> {
-        super::network::check_labels(&network.spec.name, spec.labels.iter())?;
+        super::network::check_labels(&network.spec.name, &spec.labels)?;
         let of_sandbox = sandbox
             .and_then(|id| self.state.sandbox(id))
             .map(|s| s.name.clone());
         let made = || format!("ep-{}", &id.to_string()[..12]).parse();
         let name = match spec.name.clone().or(of_sandbox) {
             Some(name) => name,
-            None => made().map_err(|text: String| Reject::new(Code::InvalidName, id, text))?,
+            None => made().map_err(|text: String| Reject::new(Code::InvalidName, id, text).hint("give a name"))?,
         };
         if self.state.endpoint_named(&name, network.id).is_some() {
             let message = format!(
@@ -404,7 +401,7 @@ impl Controller {
                 "it already has an endpoint in network {}",
                 network.spec.name
             );
-            return Err(Reject::new(Code::AlreadyJoined, &sandbox.name, message));
+            return Err(Reject::new(Code::AlreadyJoined, &sandbox.name, message).hint("disconnect that one first"));
         }
         if sandbox.spec.netns == SandboxNetns::Host && network.spec.driver != Driver::Host {
             return Err(combination(
@@ -429,14 +426,14 @@ impl Controller {
         if others.len() >= ENDPOINTS_PER_SANDBOX_MAX {
             let message =
                 format!("it has {ENDPOINTS_PER_SANDBOX_MAX} endpoints, the most one may have");
-            return Err(Reject::new(Code::LimitReached, &sandbox.name, message));
+            return Err(Reject::new(Code::LimitReached, &sandbox.name, message).hint("disconnect it from a network first"));
         }
         if sandbox.state == SandboxState::Deleting || endpoint.deleting {
             return Err(Reject::new(
                 Code::UnknownSandbox,
                 &sandbox.name,
                 "it is being removed",
-            ));
+            ).hint("wait for that to end, or make another sandbox"));
         }
         Ok(())
     }
@@ -448,10 +445,11 @@ impl Controller {
         endpoint: &Endpoint,
         others: &[Endpoint],
     ) -> Result<String, Reject> {
-        let taken: BTreeSet<&str> = others
-            .iter()
-            .filter_map(|e| e.attachment.as_ref())
+        let in_use = others.iter().filter_map(|e| e.attachment.as_ref());
+        let asked_for = others.iter().filter_map(|e| e.spec.interface.as_deref());
+        let taken: BTreeSet<&str> = in_use
             .map(|a| a.interface.as_str())
+            .chain(asked_for)
             .collect();
         if let Some(name) = &endpoint.spec.interface {
             names::interface(name)?;
@@ -474,7 +472,7 @@ impl Controller {
                 Code::LimitReached,
                 &sandbox.name,
                 "no interface number is free",
-            )
+            ).hint("disconnect the sandbox from a network first")
         })?;
         names::interface(&free).map(|name| name.to_string())
     }
@@ -503,8 +501,9 @@ impl Controller {
         }
         if free > 0 {
             let subject = Subject::Leaf(network.id, free);
+            // Also when another endpoint is making it: its bridge must be there first.
+            self.must_be_free(subject)?;
             if self.desired.keys_of(&subject.owner()).is_empty() {
-                self.must_be_free(subject)?;
                 change.touch(subject);
                 self.live_leaves.insert((network.id, free));
             }
@@ -527,7 +526,7 @@ fn derived_mac(network: &Network, addresses: &[IpNet]) -> [u8; 6] {
 fn checked_mac(name: &Name, mac: [u8; 6]) -> Result<[u8; 6], Reject> {
     match Mac(mac).unicast() {
         Ok(mac) => Ok(mac.0),
-        Err(error) => Err(Reject::new(Code::InvalidAddress, name, error.to_string())),
+        Err(error) => Err(Reject::new(Code::InvalidAddress, name, error.to_string()).hint("give a unicast address such as 02:00:00:00:00:01")),
     }
 }
 
@@ -542,7 +541,7 @@ fn lease_reject(network: &Network, reject: &LeaseReject) -> Reject {
         LeaseReject::TooMany { .. } => Code::LimitReached,
         _ => Code::InvalidAddress,
     };
-    Reject::new(code, &network.spec.name, reject.to_string())
+    Reject::advised(code, &network.spec.name, &reject.to_string())
 }
 
 fn vanished(id: impl std::fmt::Display) -> Reject {
@@ -550,5 +549,5 @@ fn vanished(id: impl std::fmt::Display) -> Reject {
         Code::UnknownSandbox,
         id,
         "the object vanished while the request was under way",
-    )
+    ).hint("try again")
 }

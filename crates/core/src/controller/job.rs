@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use tombolo_netstate::diff::vanishing;
 use tombolo_netstate::object::link::LinkKind;
+use tombolo_netstate::object::sysctl::SysctlKey;
 use tombolo_netstate::{Action, Key, Outcome, Plan, Report, Spec, diff};
 
 use super::change::{Change, Undo};
+use super::endpoint::ports_of;
 use super::{Controller, Draft, Halt};
 use crate::event::{Decision, Effect, JobId, Reply, RequestId};
 use crate::id::{EndpointId, NetworkId, SandboxId};
@@ -48,8 +51,8 @@ pub(super) enum Done {
     Pruned(Pruned),
     /// The endpoints are attached, or exist; the reply shows the first one.
     EndpointReady(EndpointId),
-    /// The endpoints have left their sandbox.
-    EndpointLeft(EndpointId),
+    /// The endpoint has left that sandbox.
+    EndpointLeft(EndpointId, SandboxId),
     /// The endpoint is gone.
     EndpointGone(EndpointId),
     /// The sandbox runs with its endpoints.
@@ -93,7 +96,7 @@ impl Done {
             | Self::Pruned(_)
             | Self::EndpointGone(_) => true,
             Self::EndpointReady(_)
-            | Self::EndpointLeft(_)
+            | Self::EndpointLeft(..)
             | Self::SandboxRunning(_)
             | Self::SandboxStopped(_)
             | Self::SandboxGone(..)
@@ -125,9 +128,7 @@ impl Controller {
         for subject in &change.dirty {
             self.busy.insert(*subject, job);
         }
-        self.in_flight
-            .extend(plan.ops.iter().map(|op| (op.key.clone(), job)));
-        self.repair.touched(plan.ops.iter().map(|op| &op.key));
+        self.occupy(job, &plan);
         Self::apply(decision, job, plan.clone());
         let stage = Stage::Apply;
         self.jobs.insert(
@@ -192,6 +193,7 @@ impl Controller {
             }
             (Stage::Observe, _) => {}
         }
+        self.tidy(decision);
         self.end(now_ms, id, &job, decision);
     }
 
@@ -209,6 +211,10 @@ impl Controller {
         self.in_flight.retain(|_, owner| *owner != id);
         drop(self.state.withdraw(job.undo.clone()));
         self.replan(&job.subjects);
+        if let Done::Refreshed | Done::Compared { .. } = job.done {
+            self.repair.abandoned(now_ms, id);
+        }
+        self.tidy(decision);
         let reject = Reject::new(
             Code::Store,
             "store",
@@ -243,8 +249,10 @@ impl Controller {
     ) {
         // The kernel may hold the addresses until what was half made is gone.
         let leases = |step: &Undo| matches!(step, Undo::Lease(..));
-        let (leases, undo) = std::mem::take(&mut job.undo).into_iter().partition(leases);
+        let (leases, mut undo): (_, Vec<Undo>) =
+            std::mem::take(&mut job.undo).into_iter().partition(leases);
         job.undo = leases;
+        self.state.keep_epochs(&mut undo);
         let mut change = self.state.withdraw(undo);
         change.dirty.extend(job.subjects.iter().copied());
         let touched = self.replan(&change.dirty);
@@ -279,12 +287,24 @@ impl Controller {
     }
 
     pub(super) fn go_on(&mut self, id: JobId, mut job: Job, plan: Plan, decision: &mut Decision) {
-        self.in_flight
-            .extend(plan.ops.iter().map(|op| (op.key.clone(), id)));
-        self.repair.touched(plan.ops.iter().map(|op| &op.key));
+        let mut change = Change::default();
+        self.remember_sysctls(&plan, &mut change);
+        Self::store(decision, change.take_writes(Some(id)), false);
+        self.occupy(id, &plan);
         Self::apply(decision, id, plan.clone());
         job.plan = plan;
         self.jobs.insert(id, job);
+    }
+
+    /// Keeps others away from what a plan works on, with what goes by itself when it is carried out.
+    fn occupy(&mut self, id: JobId, plan: &Plan) {
+        let mut keys: BTreeSet<Key> = plan.ops.iter().map(|op| op.key.clone()).collect();
+        let removed = plan.ops.iter().filter(|op| matches!(op.action, Action::Delete(_)));
+        for op in removed {
+            keys.extend(vanishing(&self.believed, &op.key));
+        }
+        self.repair.touched(keys.iter());
+        self.in_flight.extend(keys.into_iter().map(|key| (key, id)));
     }
 
     /// Writes what a report says into our record of the kernel.
@@ -319,6 +339,28 @@ impl Controller {
         Self::store(decision, erased, false);
     }
 
+    /// Forgets failures of objects that are as they should be now, and what sysctls were before us once they
+    /// are so again.
+    pub(super) fn tidy(&mut self, decision: &mut Decision) {
+        let (desired, believed) = (&self.desired, &self.believed);
+        self.failures
+            .retain(|key, _| desired.get(key) != believed.get(key));
+        if !self.repair.has_compared() {
+            return;
+        }
+        let mut erased = Vec::new();
+        self.sysctls_before.retain(|path, _| {
+            let path = path.as_str().into();
+            let key = Key::Sysctl(SysctlKey { path });
+            let ours = desired.get(&key).is_some() || believed.contains_key(&key);
+            if let (Key::Sysctl(key), false) = (&key, ours) {
+                erased.push(record::erase_sysctl(&key.path));
+            }
+            ours
+        });
+        Self::store(decision, erased, false);
+    }
+
     /// Stores the outcome of a job that succeeded, and answers.
     pub(super) fn finish(&mut self, now_ms: u64, job: &Job, decision: &mut Decision) {
         let mut change = Change::default();
@@ -335,18 +377,18 @@ impl Controller {
                 Reply::Done
             }
             Done::Pruned(pruned) => {
-                self.erase_pruned(now_ms, pruned, &job.plan, &mut change, decision)
+                self.erase_pruned(now_ms, pruned, &mut change, decision)
             }
             Done::EndpointReady(id) => {
                 self.settle_endpoint(id, &mut change, decision);
                 Reply::Endpoint(id)
             }
-            Done::EndpointLeft(id) => {
-                self.settle_endpoint(id, &mut change, decision);
+            Done::EndpointLeft(id, sandbox) => {
+                decision.effects.push(Effect::WriteFiles(sandbox));
                 Reply::Endpoint(id)
             }
             Done::EndpointGone(id) => {
-                self.erase_endpoint(now_ms, id, &job.plan, &mut change, decision);
+                self.erase_endpoint(now_ms, id, &mut change, decision);
                 Reply::Done
             }
             Done::SandboxRunning(id) | Done::SandboxStopped(id) => {
@@ -355,7 +397,7 @@ impl Controller {
             }
             Done::SandboxGone(id, endpoints) => {
                 for endpoint in endpoints {
-                    self.erase_endpoint(now_ms, endpoint, &job.plan, &mut change, decision);
+                    self.erase_endpoint(now_ms, endpoint, &mut change, decision);
                 }
                 self.state.set_sandbox(id, None, &mut change);
                 decision.effects.push(Effect::RemoveFiles(id));
@@ -374,7 +416,6 @@ impl Controller {
         &mut self,
         now_ms: u64,
         pruned: Pruned,
-        plan: &Plan,
         change: &mut Change,
         decision: &mut Decision,
     ) -> Reply {
@@ -384,7 +425,7 @@ impl Controller {
             sandboxes,
         } = pruned;
         for (id, _) in &endpoints {
-            self.erase_endpoint(now_ms, *id, plan, change, decision);
+            self.erase_endpoint(now_ms, *id, change, decision);
         }
         for (id, _) in &sandboxes {
             self.state.set_sandbox(*id, None, change);
@@ -454,7 +495,6 @@ impl Controller {
         &mut self,
         now_ms: u64,
         id: EndpointId,
-        plan: &Plan,
         change: &mut Change,
         decision: &mut Decision,
     ) {
@@ -463,10 +503,8 @@ impl Controller {
         };
         let owner = id.to_string();
         let addresses: Vec<IpAddr> = endpoint.addresses.iter().map(ipnet::IpNet::addr).collect();
-        let port = plan.ops.iter().map(|op| &op.key).find(|key| {
-            self.leaving.contains_key(key) && super::endpoint::is_port_of(key, &endpoint)
-        });
-        match port.cloned() {
+        let port = ports_of(&endpoint).find(|key| self.leaving.contains_key(key));
+        match port {
             Some(key) => {
                 for ip in addresses {
                     // Fails only for an address that somebody else has, which is then not ours to give back.
@@ -513,7 +551,7 @@ impl Done {
             Self::NetworkReady(_) | Self::EndpointReady(_) | Self::SandboxRunning(_) => true,
             Self::NetworkGone(_)
             | Self::Pruned(_)
-            | Self::EndpointLeft(_)
+            | Self::EndpointLeft(..)
             | Self::EndpointGone(_)
             | Self::SandboxStopped(_)
             | Self::SandboxGone(..)

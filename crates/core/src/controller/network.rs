@@ -1,6 +1,6 @@
 //! Networks: making and removing them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,7 +11,7 @@ use super::state::pool_spec;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
 use crate::driver::{self, names};
-use crate::id::{EndpointId, NetworkId, Seed};
+use crate::id::{EndpointId, NetworkId, SandboxId, Seed};
 use crate::ipam::{Family, PickReject, PoolReject, PoolSpec, Surroundings};
 use crate::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, NETWORKS_MAX, ROUTES_PER_NETWORK_MAX, SUBNETS_PER_NETWORK_MAX,
@@ -116,13 +116,17 @@ impl Controller {
 
     pub(super) fn prune(&mut self) -> Result<Draft, Halt> {
         let free = |subject| !self.busy.contains_key(&subject);
-        let stopped =
-            |s: &&Sandbox| s.state == SandboxState::Stopped && free(Subject::Sandbox(s.id));
+        // An endpoint that is just joining a stopped sandbox keeps it.
+        let joined = |id| self.state.endpoints_of_sandbox(id).into_iter();
+        let stopped = |s: &&Sandbox| {
+            s.state == SandboxState::Stopped
+                && free(Subject::Sandbox(s.id))
+                && joined(s.id).all(|e| free(Subject::Endpoint(e.id)))
+        };
         let sandboxes: Vec<Sandbox> = self.state.sandboxes().filter(stopped).cloned().collect();
+        let going: BTreeSet<SandboxId> = sandboxes.iter().map(|sandbox| sandbox.id).collect();
         let goes = |e: &&Endpoint| {
-            free(Subject::Endpoint(e.id))
-                && e.sandbox
-                    .is_none_or(|id| sandboxes.iter().any(|s| s.id == id))
+            free(Subject::Endpoint(e.id)) && e.sandbox.is_none_or(|id| going.contains(&id))
         };
         let endpoints: Vec<Endpoint> = self.state.endpoints().filter(goes).cloned().collect();
         Ok(self.prune_unused(sandboxes, endpoints))
@@ -175,6 +179,11 @@ impl Controller {
     pub(super) fn erase_network(&mut self, id: NetworkId, change: &mut Change) {
         if let Some(network) = self.state.network(id).cloned() {
             for pool in &network.pools {
+                // Links that the kernel still removes are on no bridge any more: their addresses are free.
+                let inside = |(ip, _): &&(IpAddr, String)| pool.subnet.contains(ip);
+                for (ip, owner) in self.leaving.values().flatten().filter(inside) {
+                    drop(self.state.space.release(*ip, owner, 0));
+                }
                 // Fails only where no such pool exists, which is what is wanted.
                 drop(self.state.space.remove_pool(pool.subnet));
             }
@@ -215,7 +224,7 @@ impl Controller {
         }
         if self.state.counts().0 >= NETWORKS_MAX {
             let message = format!("there are {NETWORKS_MAX} networks, the most a node may have");
-            return Err(Reject::new(Code::LimitReached, &spec.name, message));
+            return Err(Reject::new(Code::LimitReached, &spec.name, message).hint("remove networks that nothing uses"));
         }
         let single = |driver| self.state.networks().any(|n| n.spec.driver == driver);
         if spec.driver != Driver::Bridge && single(spec.driver) {
@@ -318,7 +327,7 @@ impl Controller {
                 let code = match reject {
                     PickReject::Exhausted { .. } | PickReject::NoPool { .. } => Code::PoolExhausted,
                 };
-                Reject::new(code, &network.spec.name, reject.to_string())
+                Reject::advised(code, &network.spec.name, &reject.to_string())
             })
     }
 
@@ -334,7 +343,7 @@ impl Controller {
                 Code::InvalidAddress,
                 &network.spec.name,
                 "a subnet is missing",
-            )
+            ).hint("give the subnet, or leave it to the default pools")
         })?;
         let mut pool = Pool {
             subnet,
@@ -387,7 +396,7 @@ fn has_other_router(spec: &NetworkSpec) -> bool {
 fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {
     let over = |what: &str, found: usize, most: usize| {
         let message = format!("{found} {what} are given; a network takes {most}");
-        Err(Reject::new(Code::LimitReached, &spec.name, message))
+        Err(Reject::new(Code::LimitReached, &spec.name, message).hint("use fewer, or a second network"))
     };
     if spec.subnets.len() > SUBNETS_PER_NETWORK_MAX {
         return over("subnets", spec.subnets.len(), SUBNETS_PER_NETWORK_MAX);
@@ -395,26 +404,26 @@ fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {
     if spec.routes.len() > ROUTES_PER_NETWORK_MAX {
         return over("routes", spec.routes.len(), ROUTES_PER_NETWORK_MAX);
     }
-    check_labels(&spec.name, spec.labels.iter().chain(&spec.options))
+    check_labels(&spec.name, &spec.labels)?;
+    check_labels(&spec.name, &spec.options)
 }
 
 /// Refuses more, or longer, labels and options than an object takes.
-pub(super) fn check_labels<'a>(
+pub(super) fn check_labels(
     object: &impl std::fmt::Display,
-    labels: impl Iterator<Item = (&'a String, &'a String)>,
+    labels: &BTreeMap<String, String>,
 ) -> Result<(), Reject> {
-    let mut count = 0;
+    let count = labels.len();
     for (key, value) in labels {
-        count += 1;
         if key.len() + value.len() > LABEL_BYTES_MAX {
             let message = format!("a label or option has more than {LABEL_BYTES_MAX} bytes");
-            return Err(Reject::new(Code::LimitReached, object, message));
+            return Err(Reject::new(Code::LimitReached, object, message).hint("shorten it"));
         }
     }
-    if count > LABELS_MAX * 2 {
+    if count > LABELS_MAX {
         let message =
-            format!("{count} labels and options are given; an object takes {LABELS_MAX} of each");
-        return Err(Reject::new(Code::LimitReached, object, message));
+            format!("{count} labels or options are given; an object takes {LABELS_MAX}");
+        return Err(Reject::new(Code::LimitReached, object, message).hint("use fewer"));
     }
     Ok(())
 }
@@ -428,5 +437,5 @@ fn pool_reject(spec: &NetworkSpec, reject: &PoolReject) -> Reject {
         other if other.to_string().starts_with("gateway") => Code::GatewayOutsideSubnet,
         _ => Code::InvalidAddress,
     };
-    Reject::new(code, &spec.name, reject.to_string())
+    Reject::advised(code, &spec.name, &reject.to_string())
 }

@@ -26,11 +26,12 @@ impl Controller {
                     set.push(subject);
                 }
                 Err(clash) => {
-                    return Err(Halt::Reject(Reject::new(
-                        Code::InvalidCombination,
-                        subject,
-                        format!("what it needs contradicts what exists: {clash}"),
-                    )));
+                    let message = format!("what it needs contradicts what exists: {clash}");
+                    let object = self.name_of(subject);
+                    return Err(Halt::Reject(
+                        Reject::new(Code::InvalidCombination, object, message)
+                            .hint("leave one of the two out, or change what it asks for"),
+                    ));
                 }
             }
         }
@@ -38,6 +39,20 @@ impl Controller {
             return Err(Halt::Wait(*job));
         }
         Ok(diff(&touched, &self.desired, &self.believed))
+    }
+
+    /// What people call a subject.
+    fn name_of(&self, subject: Subject) -> String {
+        let network = |id| self.state.network(id).map(|n| n.spec.name.to_string());
+        let name = match subject {
+            Subject::Host => None,
+            Subject::Network(id) | Subject::Leaf(id, _) => network(id),
+            Subject::Sandbox(id) => self.state.sandbox(id).map(|s| s.name.to_string()),
+            Subject::Endpoint(id) => self.state.endpoint(id).and_then(|endpoint| {
+                Some(format!("{}/{}", network(endpoint.network)?, endpoint.name))
+            }),
+        };
+        name.unwrap_or_else(|| subject.to_string())
     }
 
     /// Brings the desired objects of `subjects` back in line with their records, where these were refused

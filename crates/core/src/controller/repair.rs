@@ -35,6 +35,7 @@ pub(super) struct Schedule {
     full_at: Option<u64>,
     soon_at: Option<u64>,
     failed: bool,
+    compared: bool,
     pause_ms: u64,
     mended_at: u64,
 }
@@ -50,7 +51,25 @@ impl Schedule {
         self.failed = true;
     }
 
+    /// Whether the kernel was compared since the start.
+    pub(super) fn has_compared(&self) -> bool {
+        self.compared
+    }
+
+    /// The work of a job was held back: everything is to be compared again, after a pause.
+    pub(super) fn abandoned(&mut self, now_ms: u64, job: JobId) {
+        if self.open == Some(job) {
+            self.open = None;
+        }
+        let at = now_ms + PAUSE_MAX_MS;
+        self.full_at = Some(self.full_at.map_or(at, |other| other.min(at)));
+    }
+
     pub(super) fn next(&self) -> Option<u64> {
+        // What is due while the kernel is being read waits for the outcome.
+        if self.open.is_some() {
+            return None;
+        }
         match (self.soon_at, self.full_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -176,7 +195,7 @@ impl Controller {
                     Code::Kernel,
                     "host",
                     format!("the kernel could not be read: {reason}"),
-                );
+                ).hint("`tombolo doctor` checks what the kernel can do");
                 if let Some(request) = job.request {
                     decision.replies.push((request, Err(reject)));
                 }
@@ -192,12 +211,14 @@ impl Controller {
         };
         self.stop_missing(missing, decision);
         let keys = self.believe(found, full, &touched);
+        self.repair.compared = true;
         let plan = diff(&keys, &self.desired, &self.believed);
         if look_only || plan.is_empty() {
             if let (Done::Compared { ops, .. }, true) = (&mut job.done, look_only) {
                 ops.extend(plan.ops);
             }
             self.finish(now_ms, &job, decision);
+            self.tidy(decision);
             self.end(now_ms, id, &job, decision);
             return;
         }
@@ -406,7 +427,9 @@ impl Controller {
             .live_leaves
             .iter()
             .filter(|(id, leaf)| !used(*id, *leaf));
-        idle.map(|(id, leaf)| Subject::Leaf(*id, *leaf)).collect()
+        idle.map(|(id, leaf)| Subject::Leaf(*id, *leaf))
+            .filter(|subject| !self.desired.keys_of(&subject.owner()).is_empty())
+            .collect()
     }
 
     /// Whether a link that we believe in is a bridge.

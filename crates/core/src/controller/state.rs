@@ -286,6 +286,28 @@ impl State {
         change
     }
 
+    /// Lets `undo` keep the counts of attachments and namespaces: the kernel may still be removing what was
+    /// named after them.
+    pub(crate) fn keep_epochs(&self, undo: &mut [Undo]) {
+        for step in undo {
+            match step {
+                Undo::Endpoint(id, Some(before)) => {
+                    let epoch = self.endpoint(*id).map_or(0, |endpoint| endpoint.epoch);
+                    before.epoch = before.epoch.max(epoch);
+                }
+                Undo::Sandbox(id, Some(before)) => {
+                    let epoch = self.sandbox(*id).map_or(0, |sandbox| sandbox.epoch);
+                    before.epoch = before.epoch.max(epoch);
+                }
+                Undo::Endpoint(..)
+                | Undo::Sandbox(..)
+                | Undo::Network(..)
+                | Undo::Lease(..)
+                | Undo::Pool(_) => {}
+            }
+        }
+    }
+
     pub(crate) fn swap_network(
         &mut self,
         id: NetworkId,
@@ -293,7 +315,7 @@ impl State {
     ) -> Option<Network> {
         let before = self.networks.remove(&id);
         if let Some(before) = &before {
-            self.network_names.remove(&before.spec.name);
+            drop_name(&mut self.network_names, &before.spec.name, id);
         }
         if let Some(network) = network {
             self.network_names.insert(network.spec.name.clone(), id);
@@ -309,8 +331,8 @@ impl State {
     ) -> Option<Endpoint> {
         let before = self.endpoints.remove(&id);
         if let Some(before) = &before {
-            self.endpoint_names
-                .remove(&(before.name.clone(), before.network));
+            let name = (before.name.clone(), before.network);
+            drop_name(&mut self.endpoint_names, &name, id);
             drop_member(&mut self.in_network, before.network, id);
             if let Some(sandbox) = before.sandbox {
                 drop_member(&mut self.in_sandbox, sandbox, id);
@@ -340,7 +362,7 @@ impl State {
     ) -> Option<Sandbox> {
         let before = self.sandboxes.remove(&id);
         if let Some(before) = &before {
-            self.sandbox_names.remove(&before.name);
+            drop_name(&mut self.sandbox_names, &before.name, id);
         }
         if let Some(sandbox) = sandbox {
             self.sandbox_names.insert(sandbox.name.clone(), id);
@@ -388,6 +410,13 @@ pub(crate) fn pool_spec(pool: &Pool) -> PoolSpec {
 /// An address with its subnet's prefix length.
 pub(crate) fn in_subnet(ip: IpAddr, subnet: IpNet) -> IpNet {
     IpNet::new(ip, subnet.prefix_len()).unwrap_or_else(|_| IpNet::from(ip))
+}
+
+/// Two records may have one name while one of them is being removed.
+fn drop_name<N: Ord, I: PartialEq>(index: &mut BTreeMap<N, I>, name: &N, id: I) {
+    if index.get(name) == Some(&id) {
+        index.remove(name);
+    }
 }
 
 fn drop_member<K: Ord, M: Ord>(index: &mut BTreeMap<K, BTreeSet<M>>, key: K, member: M) {

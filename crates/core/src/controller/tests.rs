@@ -1,5 +1,9 @@
 //! The engine on a kernel in memory: scenarios, crashes at every operation, properties, limits.
 
+mod crash;
+mod limits;
+mod property;
+mod refusal;
 mod scenario;
 mod script;
 mod world;

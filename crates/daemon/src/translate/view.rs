@@ -11,7 +11,7 @@ use tombolo_core::controller::{ExplainedObject, ObjectState};
 use tombolo_core::model::{
     Driver, Endpoint, Network, NetworkState, Pool, Sandbox, SandboxNetns, SandboxState,
 };
-use tombolo_netstate::{Key, Mac, Netns, Op};
+use tombolo_netstate::{Key, Mac, Op};
 
 /// Directories that views name files in.
 #[derive(Debug, Clone, Copy)]
@@ -164,15 +164,6 @@ pub(crate) fn driver_word(driver: Driver) -> &'static str {
         Driver::Bridge => "bridge",
         Driver::Null => "null",
         Driver::Host => "host",
-    }
-}
-
-/// The place of a namespace, for people.
-pub(crate) fn netns_path(netns: &Netns, places: Places<'_>) -> String {
-    match netns {
-        Netns::Host => "host".to_owned(),
-        Netns::Owned(name) => places.netns.join(&**name).display().to_string(),
-        Netns::Adopted { path, .. } => path.display().to_string(),
     }
 }
 

@@ -15,13 +15,20 @@ pub(super) fn missing(absent: &BTreeSet<&Key>, key: &Key, spec: &Spec) -> Option
     if absent.contains(key) {
         return Some(key.clone());
     }
-    needs(key, spec).into_iter().find(|needed| absent.contains(needed))
+    needs(key, spec)
+        .into_iter()
+        .find(|needed| absent.contains(needed))
 }
 
 fn needs(key: &Key, spec: &Spec) -> Vec<Key> {
     let mut needs: Vec<Key> = namespace(&key.netns()).into_iter().collect();
     needs.retain(|needed| needed != key);
-    let link = |netns: &Netns, name: IfName| Key::Link(LinkKey { netns: netns.clone(), name });
+    let link = |netns: &Netns, name: IfName| {
+        Key::Link(LinkKey {
+            netns: netns.clone(),
+            name,
+        })
+    };
     match (key, spec) {
         (Key::Link(at), Spec::Link(spec)) => {
             needs.extend(spec.port.as_ref().map(|port| link(&at.netns, port.bridge)));

@@ -18,7 +18,10 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn refusal(verb: &str, key: &Key, refusal: &Refusal) -> Self {
         let hint = hint(refusal.errno, key).map_or(String::new(), |hint| format!("; {hint}"));
-        Self { text: format!("cannot {verb} {key}: {refusal}{hint}"), exists: false }
+        Self {
+            text: format!("cannot {verb} {key}: {refusal}{hint}"),
+            exists: false,
+        }
     }
 
     pub(super) fn io(verb: &str, key: &Key, error: &io::Error) -> Self {
@@ -27,11 +30,17 @@ impl Failure {
 
     pub(super) fn netns(verb: &str, key: &Key, error: &NetnsError) -> Self {
         let cause = std::error::Error::source(error).map_or(String::new(), |e| format!(": {e}"));
-        Self { text: format!("cannot {verb} {key}: {error}{cause}"), exists: false }
+        Self {
+            text: format!("cannot {verb} {key}: {error}{cause}"),
+            exists: false,
+        }
     }
 
     pub(super) fn because(verb: &str, key: &Key, reason: impl std::fmt::Display) -> Self {
-        Self { text: format!("cannot {verb} {key}: {reason}"), exists: false }
+        Self {
+            text: format!("cannot {verb} {key}: {reason}"),
+            exists: false,
+        }
     }
 
     /// Says whether the object is there, wholly or partly, all the same.
@@ -41,7 +50,10 @@ impl Failure {
     }
 
     pub(super) fn outcome(self) -> Outcome {
-        Outcome::Failed { error: self.text, exists: self.exists }
+        Outcome::Failed {
+            error: self.text,
+            exists: self.exists,
+        }
     }
 }
 

@@ -136,7 +136,10 @@ impl<'a> Run<'a> {
         netns: &Netns,
         name: IfName,
     ) -> Result<u32, Failure> {
-        let key = LinkKey { netns: netns.clone(), name };
+        let key = LinkKey {
+            netns: netns.clone(),
+            name,
+        };
         self.index_of(socket, &key)
             .ok_or_else(|| Failure::because("set", whose, format!("there is no link {key}")))
     }
@@ -159,12 +162,21 @@ impl<'a> Run<'a> {
                 record.index
             }
         };
+        self.allow_ipv6(key, spec)?;
         if let Some(port) = &spec.port {
             let bridge = self.need(socket, &Key::Link(key.clone()), &key.netns, port.bridge)?;
             link::set_master(batch, index, bridge);
         }
         let alias = format!("{}{}", self.kernel.mark, spec.alias);
-        link::set_up(batch, &Setup { index, spec, alias: &alias, ipv6: self.kernel.ipv6 });
+        link::set_up(
+            batch,
+            &Setup {
+                index,
+                spec,
+                alias: &alias,
+                ipv6: self.kernel.ipv6,
+            },
+        );
         Ok(())
     }
 
@@ -176,7 +188,11 @@ impl<'a> Run<'a> {
     ) -> Result<LinkRecord, Failure> {
         let whole = Key::Link(key.clone());
         let LinkKind::Peer { pair } = &spec.kind else {
-            return Err(Failure::because("set up", &whole, "it is not the other end of a veth"));
+            return Err(Failure::because(
+                "set up",
+                &whole,
+                "it is not the other end of a veth",
+            ));
         };
         let Some(record) = self.look_up(socket, key) else {
             return Err(Failure::because("set up", &whole, "it is not there"));
@@ -216,7 +232,10 @@ fn wait_usable(socket: &Socket, mut awaited: Awaited, buffer: &mut ReadBuffer) {
             tracing::debug!(?awaited, "IPv6 addresses are not usable yet");
             return;
         }
-        if socket.drain(buffer, |message| note_usable(&mut awaited, &message)).is_err() {
+        if socket
+            .drain(buffer, |message| note_usable(&mut awaited, &message))
+            .is_err()
+        {
             return;
         }
     }

@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
 
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
-use tombolo_netstate::{IfName, Key, Mac, Netns, Spec};
+use tombolo_netstate::{Key, Mac, Netns, Spec};
 
 use super::failure::Failure;
-use super::{Run, Wish, master_of, twin_of, write_sysctl};
+use super::{Run, Wish, master_of, twin_of};
 use crate::kernel::is_passing;
 use crate::netlink::batch::Refusal;
-use crate::netlink::link::{self, IPV6_MTU_MIN, LinkRecord, Setup, Twin};
+use crate::netlink::link::{self, LinkRecord, Setup, Twin};
 use crate::netlink::{Batch, Socket};
 
 /// Links born together: each holds the file of its other end's namespace open meanwhile.
 const BORN_TOGETHER: usize = 64;
 /// How often a birth is tried with other numbers, or after clearing a remnant away.
-const BIRTHS_MAX: usize = 4;
+const BIRTHS_MAX: usize = 8;
 
 /// A link about to be made.
 #[derive(Debug)]
@@ -81,14 +80,23 @@ impl<'a> Run<'a> {
     fn stand_up(&mut self, socket: &Socket, wishes: &[Wish<'a>]) -> Vec<Standing<'a>> {
         let (mut standing, mut births) = (Vec::new(), Vec::new());
         for wish in wishes {
-            let (Key::Link(key), Spec::Link(spec)) = (wish.key, wish.spec) else { continue };
+            let (Key::Link(key), Spec::Link(spec)) = (wish.key, wish.spec) else {
+                continue;
+            };
             let found = if wish.from.is_some() {
                 self.find_own(socket, key).map(|record| {
                     let (place, index) = (wish.place, record.index);
-                    standing.push(Standing { place, key, spec, index, before: Some(record) });
+                    standing.push(Standing {
+                        place,
+                        key,
+                        spec,
+                        index,
+                        before: Some(record),
+                    });
                 })
             } else {
-                self.conceive(socket, wish.place, key, spec).map(|birth| births.push(birth))
+                self.conceive(socket, wish.place, key, spec)
+                    .map(|birth| births.push(birth))
             };
             if let Err(failure) = found {
                 self.settle(wish.place, Err(failure));
@@ -133,17 +141,31 @@ impl<'a> Run<'a> {
                 } else {
                     Some(self.twin_place(&whole, twin)?)
                 };
-                Some(BirthTwin { key: twin, mac, index: twin_index, file })
+                Some(BirthTwin {
+                    key: twin,
+                    mac,
+                    index: twin_index,
+                    file,
+                })
             }
         };
-        Ok(Birth { place, key, spec, master, index, twin })
+        Ok(Birth {
+            place,
+            key,
+            spec,
+            master,
+            index,
+            twin,
+        })
     }
 
     fn twin_place(&self, whole: &Key, twin: &LinkKey) -> Result<File, Failure> {
         let file = self.kernel.namespaces.file(&twin.netns);
         match file.map_err(|error| Failure::netns("create", whole, &error))? {
             Some(file) => Ok(file),
-            None => crate::sys::current_netns().map_err(|error| Failure::io("create", whole, &error)),
+            None => {
+                crate::sys::current_netns().map_err(|error| Failure::io("create", whole, &error))
+            }
         }
     }
 
@@ -157,15 +179,16 @@ impl<'a> Run<'a> {
         for _ in 0..BIRTHS_MAX {
             match &result {
                 Ok(()) => break,
-                // Our number is taken by somebody else in one of the namespaces.
-                Err(refusal) if refusal.is(libc::EBUSY) => {
-                    let (index, twin_index) = self.kernel.new_indexes();
-                    birth.index = index;
-                    if let Some(twin) = &mut birth.twin {
-                        twin.index = twin_index;
+                // Our number is taken by somebody else, in this namespace or the other end's.
+                Err(refusal) if refusal.is(libc::EBUSY) => self.renumber(&mut birth),
+                Err(refusal) if refusal.is(libc::EEXIST) => {
+                    let holder = link::get_by_index(socket, birth.index, &mut self.buffer);
+                    if holder.is_some() {
+                        self.renumber(&mut birth);
+                    } else {
+                        self.clear_remnant(socket, &birth)?;
                     }
                 }
-                Err(refusal) if refusal.is(libc::EEXIST) => self.clear_remnant(socket, &birth)?,
                 Err(_) => break,
             }
             let mut batch = Batch::default();
@@ -173,15 +196,40 @@ impl<'a> Run<'a> {
             result = batch.run(socket, &mut self.buffer).pop().unwrap_or(Ok(()));
         }
         if let Err(refusal) = result {
-            return Err(Failure::refusal("create", &Key::Link(birth.key.clone()), &refusal));
+            return Err(Failure::refusal(
+                "create",
+                &Key::Link(birth.key.clone()),
+                &refusal,
+            ));
         }
         self.indexes.insert(birth.key.clone(), birth.index);
         if let Some(twin) = &birth.twin {
             self.indexes.insert(twin.key.clone(), twin.index);
-            self.kernel.remember_twin(birth.index, twin.key.clone(), twin.mac);
+            self.kernel
+                .remember_twin(birth.index, twin.key.clone(), twin.mac);
         }
-        let Birth { place, key, spec, index, .. } = birth;
-        Ok(Standing { place, key, spec, index, before: None })
+        let Birth {
+            place,
+            key,
+            spec,
+            index,
+            ..
+        } = birth;
+        Ok(Standing {
+            place,
+            key,
+            spec,
+            index,
+            before: None,
+        })
+    }
+
+    fn renumber(&self, birth: &mut Birth<'a>) {
+        let (index, twin_index) = self.kernel.new_indexes();
+        birth.index = index;
+        if let Some(twin) = &mut birth.twin {
+            twin.index = twin_index;
+        }
     }
 
     /// Removes a link that stands in the way and was left half made or half removed by an earlier process.
@@ -190,19 +238,27 @@ impl<'a> Run<'a> {
         let say = |reason: String| Failure::because("create", &whole, reason);
         let Some(there) = self.look_up(socket, birth.key) else {
             let other = birth.twin.as_ref().map_or(birth.key, |twin| twin.key);
-            return Err(say(format!("EEXIST: a link {other} exists and is not ours")));
+            return Err(say(format!(
+                "EEXIST: a link {other} exists and is not ours"
+            )));
         };
         if !is_passing(&there) {
             let ours = there.owned_alias(&self.kernel.mark).is_some();
-            let whose = if ours { "is ours already" } else { "is not ours" };
-            return Err(say(format!("EEXIST: a link of that name exists and {whose}")).exists(ours));
+            let whose = if ours {
+                "is ours already"
+            } else {
+                "is not ours"
+            };
+            return Err(
+                say(format!("EEXIST: a link of that name exists and {whose}")).exists(ours),
+            );
         }
         let mut batch = Batch::default();
         link::delete(&mut batch, there.index);
         match batch.run(socket, &mut self.buffer).pop() {
-            Some(Err(refusal)) if !refusal.is(libc::ENODEV) => {
-                Err(say(format!("a remnant of that name cannot be removed: {refusal}")))
-            }
+            Some(Err(refusal)) if !refusal.is(libc::ENODEV) => Err(say(format!(
+                "a remnant of that name cannot be removed: {refusal}"
+            ))),
             _ => Ok(()),
         }
     }
@@ -212,9 +268,11 @@ impl<'a> Run<'a> {
         let whole = Key::Link(key.clone());
         match self.look_up(socket, key) {
             None => Err(Failure::because("change", &whole, "it is not there")),
-            Some(record) if !self.kernel.owns(&record) => {
-                Err(Failure::because("change", &whole, "a link of that name is not ours"))
-            }
+            Some(record) if !self.kernel.owns(&record) => Err(Failure::because(
+                "change",
+                &whole,
+                "a link of that name is not ours",
+            )),
             Some(record) => {
                 self.indexes.insert(key.clone(), record.index);
                 Ok(record)
@@ -235,7 +293,8 @@ impl<'a> Run<'a> {
         let mut results = batch.run(socket, &mut self.buffer).into_iter();
         let mut taken = 0;
         for (place, key, end) in sent {
-            let own: Result<(), Refusal> = results.by_ref().take(end - taken).fold(Ok(()), Result::and);
+            let own: Result<(), Refusal> =
+                results.by_ref().take(end - taken).fold(Ok(()), Result::and);
             taken = end;
             let failed = |refusal| {
                 Failure::refusal("set up", &Key::Link(key.clone()), &refusal).exists(true)
@@ -250,16 +309,17 @@ impl<'a> Run<'a> {
         link: &Standing<'a>,
         batch: &mut Batch,
     ) -> Result<(), Failure> {
-        let whole = Key::Link(link.key.clone());
-        if link.key.netns == Netns::Host && self.kernel.ipv6 && link.spec.mtu >= IPV6_MTU_MIN {
-            allow_ipv6(link.key.name, link.spec.ipv6)
-                .map_err(|error| Failure::io("set up", &whole, &error))?;
-        }
+        self.allow_ipv6(link.key, link.spec)?;
         if let Some(before) = &link.before {
             self.push_changes(socket, link, before, batch)?;
         }
         let alias = format!("{}{}", self.kernel.mark, link.spec.alias);
-        let setup = Setup { index: link.index, spec: link.spec, alias: &alias, ipv6: self.kernel.ipv6 };
+        let setup = Setup {
+            index: link.index,
+            spec: link.spec,
+            alias: &alias,
+            ipv6: self.kernel.ipv6,
+        };
         link::set_up(batch, &setup);
         Ok(())
     }
@@ -306,11 +366,4 @@ fn push_birth(batch: &mut Batch, birth: &Birth<'_>) {
         }
         (LinkKind::Veth { .. } | LinkKind::Peer { .. }, None) => {}
     }
-}
-
-/// Says whether the host's IPv6 may use the link. Only by this setting does the port stay out of the lists
-/// that grow with every port.
-fn allow_ipv6(name: IfName, allowed: bool) -> io::Result<()> {
-    let path = format!("net/ipv6/conf/{name}/disable_ipv6");
-    write_sysctl(&path, if allowed { "0" } else { "1" })
 }

@@ -43,7 +43,14 @@ impl<'a> Run<'a> {
                     Action::Delete(spec) => (false, spec),
                     Action::Create(_) | Action::Update { .. } => return None,
                 };
-                Some((together(&op.key, closes), Removal { place: *place, key: &op.key, spec }))
+                Some((
+                    together(&op.key, closes),
+                    Removal {
+                        place: *place,
+                        key: &op.key,
+                        spec,
+                    },
+                ))
             })
             .collect();
         for group in removals.chunk_by(|(a, _), (b, _)| a == b) {
@@ -92,7 +99,9 @@ impl<'a> Run<'a> {
             };
             let outcome = match result {
                 Err(refusal) if !refusal.is(libc::ENODEV) => {
-                    Failure::refusal("close", removal.key, &refusal).exists(true).outcome()
+                    Failure::refusal("close", removal.key, &refusal)
+                        .exists(true)
+                        .outcome()
                 }
                 _ => Outcome::Done,
             };
@@ -103,12 +112,17 @@ impl<'a> Run<'a> {
     fn bury_now(&mut self, index: u32) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         link::bury(&mut batch, index);
-        batch.run(self.host, &mut self.buffer).pop().unwrap_or(Ok(()))
+        batch
+            .run(self.host, &mut self.buffer)
+            .pop()
+            .unwrap_or(Ok(()))
     }
 
     /// The number of the link to be removed; none when it is gone, or its name has become somebody else's.
     fn own_index(&mut self, socket: &Socket, removal: &Removal<'a>) -> Option<u32> {
-        let (Key::Link(key), Spec::Link(_)) = (removal.key, removal.spec) else { return None };
+        let (Key::Link(key), Spec::Link(_)) = (removal.key, removal.spec) else {
+            return None;
+        };
         let record = self.look_up(socket, key)?;
         let known = self.indexes.get(key) == Some(&record.index);
         (known || self.kernel.owns(&record)).then_some(record.index)
@@ -124,11 +138,11 @@ impl<'a> Run<'a> {
             Ok(socket) => Some(socket),
             Err(error) => {
                 let gone = match &error {
-                    NetnsError::Open { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-                    // A name that lost its namespace opens as an ordinary file, which cannot be entered.
-                    NetnsError::Enter { source, .. } => source.raw_os_error() == Some(libc::EINVAL),
+                    NetnsError::Open { source, .. } => {
+                        source.kind() == std::io::ErrorKind::NotFound
+                    }
                     NetnsError::Another { .. } => true,
-                    NetnsError::Socket { .. } => false,
+                    NetnsError::Enter { .. } | NetnsError::Socket { .. } => false,
                 };
                 for removal in removals {
                     let failure = Failure::netns("remove", removal.key, &error).exists(true);
@@ -140,7 +154,9 @@ impl<'a> Run<'a> {
     }
 
     fn remove_links(&mut self, netns: &Netns, removals: &[Removal<'a>]) {
-        let Some(socket) = self.removal_socket(netns, removals) else { return };
+        let Some(socket) = self.removal_socket(netns, removals) else {
+            return;
+        };
         let mut batch = Batch::default();
         let mut sent = Vec::new();
         for removal in removals {
@@ -148,7 +164,10 @@ impl<'a> Run<'a> {
                 self.settle(removal.place, Ok(()));
                 continue;
             };
-            let deferred = *netns == Netns::Host && is_port(removal.spec);
+            // A key that is made anew in this plan must be free before that.
+            let deferred = *netns == Netns::Host
+                && is_port(removal.spec)
+                && !self.created.contains(removal.key);
             if deferred {
                 link::bury(&mut batch, index);
             } else {
@@ -180,7 +199,9 @@ impl<'a> Run<'a> {
 
     /// Addresses, neighbours, forwarding entries and routes.
     fn remove_inside(&mut self, netns: &Netns, removals: &[Removal<'a>]) {
-        let Some(socket) = self.removal_socket(netns, removals) else { return };
+        let Some(socket) = self.removal_socket(netns, removals) else {
+            return;
+        };
         let mut batch = Batch::default();
         let mut sent = Vec::new();
         for removal in removals {
@@ -210,7 +231,13 @@ impl<'a> Run<'a> {
         batch: &mut Batch,
     ) -> bool {
         let mut find = |netns: &Netns, name: IfName| {
-            self.index_of(socket, &LinkKey { netns: netns.clone(), name })
+            self.index_of(
+                socket,
+                &LinkKey {
+                    netns: netns.clone(),
+                    name,
+                },
+            )
         };
         match (removal.key, removal.spec) {
             (Key::Address(key), Spec::Address(spec)) => find(&key.netns, key.link)
@@ -221,8 +248,9 @@ impl<'a> Run<'a> {
             (Key::Fdb(key), Spec::Fdb(spec)) => {
                 find(&Netns::Host, spec.port).map(|port| fdb::delete(batch, port, key.mac))
             }
-            (Key::Route(key), Spec::Route(spec)) => find(&key.netns, spec.link)
-                .map(|index| route::delete(batch, key, Some(index))),
+            (Key::Route(key), Spec::Route(spec)) => {
+                find(&key.netns, spec.link).map(|index| route::delete(batch, key, Some(index)))
+            }
             _ => None,
         }
         .is_some()
@@ -231,13 +259,14 @@ impl<'a> Run<'a> {
     /// Namespaces, settings and the table of rules.
     fn remove_each(&mut self, removals: &[Removal<'a>]) {
         for removal in removals {
-            let failed = |error: &std::io::Error| {
-                Failure::io("remove", removal.key, error).exists(true)
-            };
+            let failed =
+                |error: &std::io::Error| Failure::io("remove", removal.key, error).exists(true);
             let result = match (removal.key, removal.spec) {
-                (Key::Netns(key), _) => {
-                    self.kernel.namespaces.delete(&key.name).map_err(|error| failed(&error))
-                }
+                (Key::Netns(key), _) => self
+                    .kernel
+                    .namespaces
+                    .delete(&key.name)
+                    .map_err(|error| failed(&error)),
                 (Key::Sysctl(key), Spec::Sysctl(spec)) => {
                     match write_sysctl(&key.path, &spec.restore) {
                         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -274,7 +303,13 @@ fn is_port(spec: &Spec) -> bool {
 
 /// The kernel's ways of saying that there is no such object.
 fn is_gone(refusal: &Refusal) -> bool {
-    [libc::ENODEV, libc::ENOENT, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENXIO]
-        .into_iter()
-        .any(|errno| refusal.is(errno))
+    [
+        libc::ENODEV,
+        libc::ENOENT,
+        libc::ESRCH,
+        libc::EADDRNOTAVAIL,
+        libc::ENXIO,
+    ]
+    .into_iter()
+    .any(|errno| refusal.is(errno))
 }

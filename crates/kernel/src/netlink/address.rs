@@ -53,9 +53,13 @@ pub(crate) fn set(batch: &mut Batch, index: u32, ip: IpAddr, spec: &AddressSpec,
         flags |= AddressFlags::Noprefixroute;
     }
     message.attributes.push(AddressAttribute::Flags(flags));
-    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    message
+        .attributes
+        .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
     if let Some(broadcast) = broadcast(ip, spec) {
-        message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        message
+            .attributes
+            .push(AddressAttribute::Broadcast(broadcast));
     }
     batch.push(NEW, if replace { REPLACE } else { CREATE }, &message);
 }
@@ -112,7 +116,11 @@ impl AddressRecord {
     /// Whether it looks like one of ours, on a kernel that keeps no protocol of addresses.
     pub(crate) fn is_assigned(&self) -> bool {
         let flags = F_NODAD | F_PERMANENT;
-        let wanted = if self.ip.is_ipv4() { F_PERMANENT } else { flags };
+        let wanted = if self.ip.is_ipv4() {
+            F_PERMANENT
+        } else {
+            flags
+        };
         self.flags & wanted == wanted && !self.link_scope
     }
 }

@@ -65,7 +65,8 @@ impl<'a> Attributes<'a> {
 
     /// The value of the first attribute of that type.
     pub(crate) fn find(&self, kind: u16) -> Option<&'a [u8]> {
-        self.clone().find(|(found, _)| *found == kind).map(|(_, value)| value)
+        self.clone()
+            .find_map(|(found, value)| (found == kind).then_some(value))
     }
 }
 
@@ -99,7 +100,10 @@ pub(crate) fn read_be64(bytes: &[u8]) -> Option<u64> {
 
 /// Text up to its final zero.
 pub(crate) fn read_text(bytes: &[u8]) -> Option<&str> {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     std::str::from_utf8(&bytes[..end]).ok()
 }
 
@@ -115,14 +119,6 @@ pub(crate) fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
 /// A hardware address, if it is one of Ethernet.
 pub(crate) fn read_mac(bytes: &[u8]) -> Option<Mac> {
     Some(Mac(bytes.try_into().ok()?))
-}
-
-/// The bytes of an address.
-pub(crate) fn ip_bytes(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
 }
 
 /// Attributes being written.
@@ -206,7 +202,11 @@ mod tests {
             let count = Attributes::of(&writer.0[..length]).count();
             assert_eq!(count, usize::from(length >= 8), "{length} bytes");
         }
-        assert_eq!(Attributes::of(&[0, 0, 1, 0]).count(), 0, "a length of zero does not loop");
+        assert_eq!(
+            Attributes::of(&[0, 0, 1, 0]).count(),
+            0,
+            "a length of zero does not loop"
+        );
         assert_eq!(Messages(&[0; 32]).count(), 0);
     }
 }

@@ -38,7 +38,10 @@ impl Refusal {
     }
 
     pub(crate) fn from_io(error: &io::Error) -> Self {
-        Self { errno: Errno::of(error), reason: None }
+        Self {
+            errno: Errno::of(error),
+            reason: None,
+        }
     }
 }
 
@@ -77,10 +80,6 @@ impl Batch {
         self.end(start)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }
@@ -101,7 +100,10 @@ impl Batch {
         let mut first = 0;
         while first < self.len() {
             let last = self.chunk_end(first);
-            let chunk = Chunk { range: first..last, acknowledged: last - 1 };
+            let chunk = Chunk {
+                range: first..last,
+                acknowledged: last - 1,
+            };
             results.extend(self.send_chunk(socket, buffer, &chunk, see));
             first = last;
         }
@@ -115,7 +117,10 @@ impl Batch {
         socket: &Socket,
         buffer: &mut ReadBuffer,
     ) -> Vec<Result<(), Refusal>> {
-        let chunk = Chunk { range: 0..self.len(), acknowledged: self.len() - 2 };
+        let chunk = Chunk {
+            range: 0..self.len(),
+            acknowledged: self.len() - 2,
+        };
         self.send_chunk(socket, buffer, &chunk, &mut |_| {})
     }
 
@@ -124,7 +129,8 @@ impl Batch {
         self.starts.push(start);
         self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(flags | REQUEST).to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 8]);
         start
     }
@@ -137,7 +143,10 @@ impl Batch {
     }
 
     fn end_of(&self, index: usize) -> usize {
-        self.starts.get(index + 1).copied().unwrap_or(self.bytes.len())
+        self.starts
+            .get(index + 1)
+            .copied()
+            .unwrap_or(self.bytes.len())
     }
 
     fn chunk_end(&self, first: usize) -> usize {
@@ -159,10 +168,16 @@ impl Batch {
         chunk: &Chunk,
         see: &mut dyn FnMut(Message<'_>),
     ) -> Vec<Result<(), Refusal>> {
-        let Range { start: first, end: last } = chunk.range;
+        let Range {
+            start: first,
+            end: last,
+        } = chunk.range;
         let count = last - first;
         let base = socket.next_sequences(count);
-        for (sequence, start) in (0..count).map(|n| base.wrapping_add(n as u32)).zip(&self.starts[first..]) {
+        for (sequence, start) in (0..count)
+            .map(|n| base.wrapping_add(n as u32))
+            .zip(&self.starts[first..])
+        {
             self.bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
         }
         let flags = self.starts[chunk.acknowledged] + 6;
@@ -188,7 +203,9 @@ impl Batch {
         });
         if !answered {
             // The kernel works within `send`: an answer that is not there was lost, and with it any error.
-            let error = trouble.err().unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOBUFS));
+            let error = trouble
+                .err()
+                .unwrap_or_else(|| io::Error::from_raw_os_error(libc::ENOBUFS));
             for result in results.iter_mut().filter(|result| result.is_ok()) {
                 *result = Err(Refusal::from_io(&error));
             }
@@ -212,13 +229,23 @@ pub(crate) fn refusal(flags: u16, body: &[u8]) -> Option<Refusal> {
         return None;
     }
     let echoed = body.get(4..).and_then(read_u32).unwrap_or(0) as usize;
-    let skip = if flags & CAPPED != 0 { HEADER_BYTES } else { align(echoed).max(HEADER_BYTES) };
+    let skip = if flags & CAPPED != 0 {
+        HEADER_BYTES
+    } else {
+        align(echoed).max(HEADER_BYTES)
+    };
     let reason = if flags & ACK_TLVS != 0 {
-        Attributes::after(body, 4 + skip).find(ATTR_MSG).and_then(read_text).map(str::to_owned)
+        Attributes::after(body, 4 + skip)
+            .find(ATTR_MSG)
+            .and_then(read_text)
+            .map(str::to_owned)
     } else {
         None
     };
-    Some(Refusal { errno: Errno(code.wrapping_neg()), reason })
+    Some(Refusal {
+        errno: Errno(code.wrapping_neg()),
+        reason,
+    })
 }
 
 /// The messages of `bytes` as (type, flags, body); for tests of the encoders.
@@ -260,6 +287,10 @@ mod tests {
         for _ in 0..3 {
             big.push_bytes(16, 0, &vec![0; BATCH_BYTES_MAX / 2]);
         }
-        assert_eq!(big.chunk_end(0), 1, "two would be too long with their headers");
+        assert_eq!(
+            big.chunk_end(0),
+            1,
+            "two would be too long with their headers"
+        );
     }
 }

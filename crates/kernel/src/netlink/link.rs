@@ -6,8 +6,9 @@ use std::os::fd::RawFd;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort,
+    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use tombolo_netstate::object::link::{LinkKind, LinkSpec, Port};
 use tombolo_netstate::{IfName, Mac};
@@ -60,9 +61,19 @@ fn message(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
 
 /// Makes a bridge. It begins with another MTU than it will have: only a change marks the MTU as set by the
 /// user, without which the bridge follows its ports (net/bridge/br_if.c, `br_mtu_auto_adjust`).
-pub(crate) fn create_bridge(batch: &mut Batch, index: u32, name: IfName, spec: &LinkSpec, snooping: bool) {
+pub(crate) fn create_bridge(
+    batch: &mut Batch,
+    index: u32,
+    name: IfName,
+    spec: &LinkSpec,
+    snooping: bool,
+) {
     let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(snooping)]);
-    let other_mtu = if spec.mtu > IPV6_MTU_MIN { spec.mtu - 1 } else { spec.mtu + 1 };
+    let other_mtu = if spec.mtu > IPV6_MTU_MIN {
+        spec.mtu - 1
+    } else {
+        spec.mtu + 1
+    };
     let attributes = vec![
         LinkAttribute::IfName(name.to_string()),
         LinkAttribute::Address(spec.mac.0.to_vec()),
@@ -115,19 +126,27 @@ pub(crate) fn set_up(batch: &mut Batch, setup: &Setup<'_>) {
         LinkAttribute::Mtu(spec.mtu),
     ];
     if setup.ipv6 && spec.mtu >= IPV6_MTU_MIN {
-        let mode = if spec.link_local { In6AddrGenMode::Eui64 } else { In6AddrGenMode::None };
-        attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
-            AfSpecInet6::AddrGenMode(mode),
-        ])]));
+        let mode = if spec.link_local {
+            In6AddrGenMode::Eui64
+        } else {
+            In6AddrGenMode::None
+        };
+        attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+            vec![AfSpecInet6::AddrGenMode(mode)],
+        )]));
     }
     let mut info = Vec::new();
     if let LinkKind::Bridge { snooping } = spec.kind {
         info.push(LinkInfo::Kind(InfoKind::Bridge));
-        info.push(LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(snooping)])));
+        info.push(LinkInfo::Data(InfoData::Bridge(vec![
+            InfoBridge::MulticastSnooping(snooping),
+        ])));
     }
     if let Some(port) = &spec.port {
         info.push(LinkInfo::PortKind(InfoPortKind::Bridge));
-        info.push(LinkInfo::PortData(InfoPortData::BridgePort(port_flags(port))));
+        info.push(LinkInfo::PortData(InfoPortData::BridgePort(port_flags(
+            port,
+        ))));
     }
     if !info.is_empty() {
         attributes.push(LinkAttribute::LinkInfo(info));
@@ -155,17 +174,29 @@ fn port_flags(port: &Port) -> Vec<InfoBridgePort> {
 
 /// Changes the hardware address.
 pub(crate) fn set_mac(batch: &mut Batch, index: u32, mac: Mac) {
-    batch.push(SET, 0, &message(index, vec![LinkAttribute::Address(mac.0.to_vec())]));
+    batch.push(
+        SET,
+        0,
+        &message(index, vec![LinkAttribute::Address(mac.0.to_vec())]),
+    );
 }
 
 /// Attaches a link to a bridge, or takes it off with 0.
 pub(crate) fn set_master(batch: &mut Batch, index: u32, master: u32) {
-    batch.push(SET, 0, &message(index, vec![LinkAttribute::Controller(master)]));
+    batch.push(
+        SET,
+        0,
+        &message(index, vec![LinkAttribute::Controller(master)]),
+    );
 }
 
 /// Puts a link among those that one message will remove.
 pub(crate) fn bury(batch: &mut Batch, index: u32) {
-    batch.push(SET, 0, &message(index, vec![LinkAttribute::Group(GROUP_GRAVEYARD)]));
+    batch.push(
+        SET,
+        0,
+        &message(index, vec![LinkAttribute::Group(GROUP_GRAVEYARD)]),
+    );
 }
 
 /// The same, and no frame passes the port any more.
@@ -284,7 +315,11 @@ impl LinkRecord {
             10 => self.master = read_u32(value),
             18 => self.info(value),
             20 => self.alias = read_text(value).map(str::to_owned),
-            26 => self.ipv6 = Attributes::of(value).find(libc::AF_INET6 as u16).and_then(read_ipv6),
+            26 => {
+                self.ipv6 = Attributes::of(value)
+                    .find(libc::AF_INET6 as u16)
+                    .and_then(read_ipv6)
+            }
             27 => self.group = read_u32(value).unwrap_or(0),
             37 => self.link_elsewhere = true,
             _ => {}
@@ -294,7 +329,10 @@ impl LinkRecord {
     fn info(&mut self, value: &[u8]) {
         let info = Attributes::of(value);
         let flag = |data: &[u8], kind| {
-            Attributes::of(data).find(kind).and_then(<[u8]>::first).is_some_and(|byte| *byte != 0)
+            Attributes::of(data)
+                .find(kind)
+                .and_then(<[u8]>::first)
+                .is_some_and(|byte| *byte != 0)
         };
         self.kind = match info.find(1).and_then(read_text) {
             Some("bridge") => Kind::Bridge {
@@ -326,7 +364,10 @@ fn read_ipv6(value: &[u8]) -> Option<Ipv6Record> {
     /// `IN6_ADDR_GEN_MODE_NONE`.
     const NONE: u8 = 1;
     let settings = Attributes::of(value);
-    let disabled = settings.find(2)?.get(DISABLE_IPV6 * 4..).and_then(read_u32)?;
+    let disabled = settings
+        .find(2)?
+        .get(DISABLE_IPV6 * 4..)
+        .and_then(read_u32)?;
     Some(Ipv6Record {
         disabled: disabled != 0,
         link_local: settings.find(8).and_then(<[u8]>::first) != Some(&NONE),
@@ -352,14 +393,22 @@ pub(crate) fn dump(socket: &Socket, buffer: &mut ReadBuffer) -> io::Result<Vec<L
 }
 
 /// One link by its name; none when there is none.
-pub(crate) fn get_by_name(socket: &Socket, name: IfName, buffer: &mut ReadBuffer) -> Option<LinkRecord> {
+pub(crate) fn get_by_name(
+    socket: &Socket,
+    name: IfName,
+    buffer: &mut ReadBuffer,
+) -> Option<LinkRecord> {
     let mut body = Writer(get_body(0));
     body.put_text(3, name.as_str());
     get(socket, &body.0, buffer)
 }
 
 /// One link by its number; none when there is none.
-pub(crate) fn get_by_index(socket: &Socket, index: u32, buffer: &mut ReadBuffer) -> Option<LinkRecord> {
+pub(crate) fn get_by_index(
+    socket: &Socket,
+    index: u32,
+    buffer: &mut ReadBuffer,
+) -> Option<LinkRecord> {
     get(socket, &get_body(index), buffer)
 }
 
@@ -373,4 +422,93 @@ fn get(socket: &Socket, body: &[u8], buffer: &mut ReadBuffer) -> Option<LinkReco
         }
     });
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::netlink::batch::messages;
+
+    fn spec(kind: LinkKind, port: Option<Port>) -> LinkSpec {
+        LinkSpec {
+            kind,
+            mac: Mac([2, 0, 0, 0, 0, 7]),
+            mtu: 1450,
+            port,
+            ipv6: false,
+            link_local: false,
+            alias: Arc::from("x"),
+        }
+    }
+
+    #[test]
+    fn a_veth_is_born_whole_in_one_message() {
+        let name = IfName::new("tv1").unwrap();
+        let spec = spec(LinkKind::Bridge { snooping: false }, None);
+        let twin = Twin {
+            index: 65537,
+            name: IfName::new("eth0").unwrap(),
+            mac: Mac([2, 0, 0, 0, 0, 8]),
+            netns: Some(9),
+        };
+        let mut batch = Batch::default();
+        create_veth(&mut batch, 65536, name, &spec, Some(3), &twin);
+        let sent = messages(&batch);
+        assert_eq!(sent.len(), 1);
+        let (kind, flags, body) = &sent[0];
+        assert_eq!((*kind, *flags & CREATE), (NEW, CREATE));
+        let read = LinkRecord::read(body).unwrap();
+        assert_eq!((read.index, read.name, read.mtu), (65536, name, 1450));
+        assert_eq!((read.mac, read.master), (Some(spec.mac), Some(3)));
+        assert_eq!((read.group, read.kind), (GROUP_NURSERY, Kind::Veth));
+        let data = Attributes::after(body, HEAD).find(18).unwrap();
+        let peer = Attributes::of(Attributes::of(data).find(2).unwrap())
+            .find(1)
+            .unwrap();
+        let other = LinkRecord::read(peer).unwrap();
+        assert_eq!(
+            (other.index, other.name, other.mac),
+            (65537, twin.name, Some(twin.mac))
+        );
+        let netns = Attributes::after(peer, HEAD).find(28).and_then(read_u32);
+        assert_eq!(netns, Some(9));
+    }
+
+    #[test]
+    fn the_link_comes_up_in_a_message_after_that_of_its_settings() {
+        let port = Port {
+            bridge: IfName::new("tb0").unwrap(),
+            isolated: true,
+            flood: false,
+            hairpin: false,
+        };
+        let spec = spec(LinkKind::Bridge { snooping: false }, Some(port));
+        let mut batch = Batch::default();
+        set_up(
+            &mut batch,
+            &Setup {
+                index: 5,
+                spec: &spec,
+                alias: "tombolo:t:x",
+                ipv6: true,
+            },
+        );
+        let sent = messages(&batch);
+        assert_eq!(sent.len(), 2);
+        let up = |body: &[u8]| read_u32(&body[8..]).unwrap() & read_u32(&body[12..]).unwrap() & 1;
+        assert_eq!((up(&sent[0].2), up(&sent[1].2)), (0, 1));
+        let settings = Attributes::after(&sent[0].2, HEAD);
+        assert_eq!(settings.find(20).and_then(read_text), Some("tombolo:t:x"));
+        assert_eq!(
+            settings.find(27).and_then(read_u32),
+            Some(0),
+            "leaves the nursery"
+        );
+        let flags = Attributes::of(Attributes::of(settings.find(18).unwrap()).find(5).unwrap());
+        for (flag, value) in [(33, 1), (9, 0), (27, 0), (30, 0), (8, 1), (32, 0)] {
+            assert_eq!(flags.find(flag), Some(&[value][..]), "flag {flag}");
+        }
+    }
 }

@@ -40,8 +40,12 @@ fn message(index: u32, ip: IpAddr) -> NeighbourMessage {
 pub(crate) fn set(batch: &mut Batch, index: u32, ip: IpAddr, mac: Mac) {
     let mut message = message(index, ip);
     message.header.state = NeighbourState::Permanent;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-    message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    message
+        .attributes
+        .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message
+        .attributes
+        .push(NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
     batch.push(NEW, PUT, &message);
 }
 
@@ -58,8 +62,17 @@ pub(crate) struct NeighbourRecord {
     pub(crate) mac: Mac,
 }
 
+/// Link and address of an entry of ours, from the body of an `RTM_DELNEIGH`: by then the kernel has taken its
+/// state and hardware address away.
+pub(crate) fn read_removed(body: &[u8]) -> Option<(u32, IpAddr)> {
+    let attributes = Attributes::after(body, HEAD);
+    let ours = attributes.find(12).and_then(<[u8]>::first) == Some(&PROTOCOL);
+    let ip = attributes.find(1).and_then(read_ip).filter(|_| ours)?;
+    Some((read_u32(body.get(4..)?)?, ip))
+}
+
 impl NeighbourRecord {
-    /// Reads the body of an `RTM_NEWNEIGH` or `RTM_DELNEIGH`; none when the entry is not ours.
+    /// Reads the body of an `RTM_NEWNEIGH`; none when the entry is not ours.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let attributes = Attributes::after(body, HEAD);
         let ours = attributes.find(12).and_then(<[u8]>::first) == Some(&PROTOCOL);

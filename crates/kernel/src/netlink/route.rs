@@ -35,9 +35,13 @@ fn message(key: &RouteKey) -> RouteMessage {
     message.header.protocol = RouteProtocol::Other(PROTOCOL);
     message.header.kind = RouteType::Unicast;
     if destination.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+        message
+            .attributes
+            .push(RouteAttribute::Destination(destination.network().into()));
     }
-    message.attributes.push(RouteAttribute::Priority(key.metric));
+    message
+        .attributes
+        .push(RouteAttribute::Priority(key.metric));
     message
 }
 
@@ -50,11 +54,15 @@ pub(crate) fn set(batch: &mut Batch, key: &RouteKey, spec: &RouteSpec, link: u32
         None => {}
         Some(via) => {
             message.header.flags = RouteFlags::Onlink;
-            message.attributes.push(gateway(key.destination.addr(), via));
+            message
+                .attributes
+                .push(gateway(key.destination.addr(), via));
         }
     }
     if let Some(source) = spec.source {
-        message.attributes.push(RouteAttribute::PrefSource(source.into()));
+        message
+            .attributes
+            .push(RouteAttribute::PrefSource(source.into()));
     }
     batch.push(NEW, if replace { PUT } else { CREATE }, &message);
 }
@@ -93,7 +101,10 @@ impl RouteRecord {
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let head: &[u8; HEAD] = body.first_chunk()?;
         let attributes = Attributes::after(body, HEAD);
-        let table = attributes.find(15).and_then(read_u32).unwrap_or(u32::from(head[4]));
+        let table = attributes
+            .find(15)
+            .and_then(read_u32)
+            .unwrap_or(u32::from(head[4]));
         let cloned = read_u32(&head[8..])? & CLONED != 0;
         if table != u32::from(libc::RT_TABLE_MAIN) || head[7] != libc::RTN_UNICAST || cloned {
             return None;
@@ -107,10 +118,14 @@ impl RouteRecord {
         Some(Self {
             destination: IpNet::new(destination, head[1]).ok()?,
             metric: attributes.find(6).and_then(read_u32).unwrap_or(0),
-            link: attributes.find(4).and_then(read_u32).or_else(|| first_hop(&attributes)),
-            via: attributes.find(5).and_then(read_ip).or_else(|| {
-                attributes.find(18).and_then(|via| read_ip(via.get(2..)?))
-            }),
+            link: attributes
+                .find(4)
+                .and_then(read_u32)
+                .or_else(|| first_hop(&attributes)),
+            via: attributes
+                .find(5)
+                .and_then(read_ip)
+                .or_else(|| attributes.find(18).and_then(|via| read_ip(via.get(2..)?))),
             source: attributes.find(7).and_then(read_ip),
             ours: head[5] == PROTOCOL,
         })
@@ -130,7 +145,11 @@ pub(crate) enum Whose {
 }
 
 /// The unicast routes of the main table of the socket's namespace, of both families.
-pub(crate) fn dump(socket: &Socket, whose: Whose, buffer: &mut ReadBuffer) -> io::Result<Vec<RouteRecord>> {
+pub(crate) fn dump(
+    socket: &Socket,
+    whose: Whose,
+    buffer: &mut ReadBuffer,
+) -> io::Result<Vec<RouteRecord>> {
     let mut body = [0; HEAD];
     body[4] = libc::RT_TABLE_MAIN;
     if whose == Whose::Ours {

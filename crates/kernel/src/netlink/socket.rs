@@ -55,7 +55,11 @@ impl Socket {
         if protocol == Protocol::Route {
             sys::set_netlink_option(&fd, GET_STRICT_CHK, 1)?;
         }
-        Ok(Self { fd, port, sequence: AtomicU32::new(1) })
+        Ok(Self {
+            fd,
+            port,
+            sequence: AtomicU32::new(1),
+        })
     }
 
     /// Room for large transactions and for bursts of notifications.
@@ -76,7 +80,8 @@ impl Socket {
 
     /// Sequence numbers for `count` requests; the first of them.
     pub(crate) fn next_sequences(&self, count: usize) -> u32 {
-        self.sequence.fetch_add(u32::try_from(count).unwrap_or(1), Ordering::Relaxed)
+        self.sequence
+            .fetch_add(u32::try_from(count).unwrap_or(1), Ordering::Relaxed)
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -175,12 +180,6 @@ impl Socket {
                 }
             }
         }
-    }
-
-    /// Reads one packet of notifications, waiting for it if need be.
-    pub(crate) fn receive<'a>(&self, buffer: &'a mut ReadBuffer, block: bool) -> io::Result<Messages<'a>> {
-        let length = sys::receive(&self.fd, &mut buffer.0, block)?;
-        Ok(Messages(&buffer.0[..length]))
     }
 }
 

@@ -52,7 +52,11 @@ fn change_chunk(nft: &NftSocket, changes: &[ElementChange<'_>]) -> Vec<Result<()
         return results;
     };
     let blamed: Vec<usize> = first.iter().map(|(place, _)| *place).collect();
-    let rest: Vec<usize> = left.iter().copied().filter(|place| !blamed.contains(place)).collect();
+    let rest: Vec<usize> = left
+        .iter()
+        .copied()
+        .filter(|place| !blamed.contains(place))
+        .collect();
     for (place, refusal) in first {
         results[place] = Err(refusal);
     }
@@ -68,7 +72,10 @@ fn change_chunk(nft: &NftSocket, changes: &[ElementChange<'_>]) -> Vec<Result<()
 }
 
 fn unfit() -> Refusal {
-    Refusal { errno: Errno(libc::EINVAL), reason: Some("the fields are not those of the set".into()) }
+    Refusal {
+        errno: Errno(libc::EINVAL),
+        reason: Some("the fields are not those of the set".into()),
+    }
 }
 
 /// The places that the kernel blames; a single one is to blame in any case.
@@ -81,7 +88,10 @@ fn try_together(
         return Ok(());
     }
     let mut transaction = Transaction::new();
-    for attributes in places.iter().filter_map(|place| encode(&changes[*place]).map(|a| (place, a))) {
+    for attributes in places
+        .iter()
+        .filter_map(|place| encode(&changes[*place]).map(|a| (place, a)))
+    {
         let (place, attributes) = attributes;
         let (kind, flags) = if changes[*place].remove {
             (kind::DELETE_ELEMENT, 0)
@@ -114,23 +124,28 @@ fn encode(change: &ElementChange<'_>) -> Option<Writer> {
     };
     let concatenated = set.key.len() > 1;
     let mut attributes = Writer::default();
-    attributes.put_text(1, TABLE).put_text(2, set.name.as_str()).nest(3, |list| {
-        list.nest(LIST_ELEMENT, |element| {
-            put_key(element, 1, &start);
-            if let (true, true, Some(end)) = (set.interval, concatenated, &end) {
-                put_key(element, 10, end);
-            }
-            if let Some(data) = &data {
-                put_key(element, 2, data);
+    attributes
+        .put_text(1, TABLE)
+        .put_text(2, set.name.as_str())
+        .nest(3, |list| {
+            list.nest(LIST_ELEMENT, |element| {
+                put_key(element, 1, &start);
+                if let (true, true, Some(end)) = (set.interval, concatenated, &end) {
+                    put_key(element, 10, end);
+                }
+                if let Some(data) = &data {
+                    put_key(element, 2, data);
+                }
+            });
+            if let (true, false, Some(after)) =
+                (set.interval, concatenated, end.as_deref().and_then(next))
+            {
+                list.nest(LIST_ELEMENT, |element| {
+                    put_key(element, 1, &after);
+                    element.put_be32(3, INTERVAL_END);
+                });
             }
         });
-        if let (true, false, Some(after)) = (set.interval, concatenated, end.as_deref().and_then(next)) {
-            list.nest(LIST_ELEMENT, |element| {
-                put_key(element, 1, &after);
-                element.put_be32(3, INTERVAL_END);
-            });
-        }
-    });
     Some(attributes)
 }
 
@@ -207,10 +222,15 @@ pub(crate) fn dump_elements(
     let body = request(FAMILY_INET, &asked);
     let mut raw = Vec::new();
     nft.with(|socket, buffer| {
-        socket.dump(SUBSYSTEM << 8 | kind::GET_ELEMENT, &body, buffer, |message| match message {
-            None => raw.clear(),
-            Some(message) => read_elements(message.body, name, &mut raw),
-        })
+        socket.dump(
+            SUBSYSTEM << 8 | kind::GET_ELEMENT,
+            &body,
+            buffer,
+            |message| match message {
+                None => raw.clear(),
+                Some(message) => read_elements(message.body, name, &mut raw),
+            },
+        )
     })?;
     raw.sort();
     Ok(decode(&Set::of(name), &raw))
@@ -224,7 +244,9 @@ fn read_elements(body: &[u8], name: SetName, raw: &mut Vec<Raw>) {
     let value = |nested: &[u8]| Attributes::of(nested).find(1).map(<[u8]>::to_vec);
     for (_, element) in Attributes::of(attributes.find(3).unwrap_or_default()) {
         let element = Attributes::of(element);
-        let Some(key) = element.find(1).and_then(value) else { continue };
+        let Some(key) = element.find(1).and_then(value) else {
+            continue;
+        };
         let flags = element.find(3).and_then(read_be32).unwrap_or(0);
         raw.push(Raw {
             key,
@@ -237,7 +259,10 @@ fn read_elements(body: &[u8], name: SetName, raw: &mut Vec<Raw>) {
 fn decode(set: &Set, raw: &[Raw]) -> (Vec<(ElementKey, ElementSpec)>, usize) {
     let (mut elements, mut strange) = (Vec::new(), 0);
     for (place, element) in raw.iter().enumerate().filter(|(_, element)| element.starts) {
-        let after = raw.get(place + 1).filter(|next| !next.starts).map(|next| next.key.as_slice());
+        let after = raw
+            .get(place + 1)
+            .filter(|next| !next.starts)
+            .map(|next| next.key.as_slice());
         let data = match (set.data, &element.data) {
             (Some(kind), Some(bytes)) => field(kind, bytes).map(|field| vec![field]),
             (None, _) => Some(Vec::new()),
@@ -245,7 +270,13 @@ fn decode(set: &Set, raw: &[Raw]) -> (Vec<(ElementKey, ElementSpec)>, usize) {
         };
         match (fields(set, &element.key, after), data) {
             (Some(fields), Some(data)) => {
-                elements.push((ElementKey { set: set.name, fields }, ElementSpec { data }));
+                elements.push((
+                    ElementKey {
+                        set: set.name,
+                        fields,
+                    },
+                    ElementSpec { data },
+                ));
             }
             _ => strange += 1,
         }
@@ -277,7 +308,11 @@ fn field(kind: Type, bytes: &[u8]) -> Option<Field> {
 
 /// The subnet from `start` up to, not including, `after`; none when the range is not one subnet.
 fn net(start: &[u8], after: Option<&[u8]>) -> Option<IpNet> {
-    let number = |bytes: &[u8]| bytes.iter().fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte))
+    };
     let first = number(start);
     let bits = u32::try_from(start.len() * 8).ok()?;
     let last = match after {
@@ -285,14 +320,23 @@ fn net(start: &[u8], after: Option<&[u8]>) -> Option<IpNet> {
         None => u128::MAX >> (128 - bits),
     };
     let host_bits = (first ^ last).count_ones();
-    let size_fits = last.checked_sub(first)? == 1_u128.checked_shl(host_bits).map_or(u128::MAX, |n| n - 1);
+    let size_fits =
+        last.checked_sub(first)? == 1_u128.checked_shl(host_bits).map_or(u128::MAX, |n| n - 1);
     if !size_fits || first.trailing_zeros() < host_bits.min(bits) && first != 0 {
         return None;
     }
     let prefix = u8::try_from(bits - host_bits).ok()?;
     match start.len() {
-        4 => Some(Ipv4Net::new(Ipv4Addr::from(*start.first_chunk::<4>()?), prefix).ok()?.into()),
-        16 => Some(Ipv6Net::new(Ipv6Addr::from(*start.first_chunk::<16>()?), prefix).ok()?.into()),
+        4 => Some(
+            Ipv4Net::new(Ipv4Addr::from(*start.first_chunk::<4>()?), prefix)
+                .ok()?
+                .into(),
+        ),
+        16 => Some(
+            Ipv6Net::new(Ipv6Addr::from(*start.first_chunk::<16>()?), prefix)
+                .ok()?
+                .into(),
+        ),
         _ => None,
     }
 }
@@ -310,11 +354,22 @@ mod tests {
 
     #[test]
     fn subnets_survive_as_intervals() {
-        for net in ["10.0.0.0/8", "192.168.7.0/24", "10.1.2.3/32", "0.0.0.0/0", "255.255.255.255/32"] {
+        for net in [
+            "10.0.0.0/8",
+            "192.168.7.0/24",
+            "10.1.2.3/32",
+            "0.0.0.0/0",
+            "255.255.255.255/32",
+        ] {
             let read = round_trip(SetName::Masquerade4, net);
             assert_eq!(read, Some(Field::Net(net.parse().unwrap())), "{net}");
         }
-        for net in ["fd00::/64", "::/0", "fd00::1/128", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"] {
+        for net in [
+            "fd00::/64",
+            "::/0",
+            "fd00::1/128",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+        ] {
             let read = round_trip(SetName::Masquerade6, net);
             assert_eq!(read, Some(Field::Net(net.parse().unwrap())), "{net}");
         }
@@ -322,8 +377,16 @@ mod tests {
 
     #[test]
     fn ranges_that_are_no_subnet_are_told_apart() {
-        assert_eq!(net(&[10, 0, 0, 1], Some(&[10, 0, 0, 3])), None, "two unaligned addresses");
-        assert_eq!(net(&[10, 0, 0, 0], Some(&[10, 0, 0, 3])), None, "three addresses");
+        assert_eq!(
+            net(&[10, 0, 0, 1], Some(&[10, 0, 0, 3])),
+            None,
+            "two unaligned addresses"
+        );
+        assert_eq!(
+            net(&[10, 0, 0, 0], Some(&[10, 0, 0, 3])),
+            None,
+            "three addresses"
+        );
         assert_eq!(net(&[10, 0, 0, 4], Some(&[10, 0, 0, 4])), None, "nothing");
     }
 
@@ -339,7 +402,11 @@ mod tests {
 
     #[test]
     fn adjacent_subnets_stay_two() {
-        let raw = |last: u8, starts| Raw { key: vec![10, 0, last, 0], starts, data: None };
+        let raw = |last: u8, starts| Raw {
+            key: vec![10, 0, last, 0],
+            starts,
+            data: None,
+        };
         let mut all = vec![raw(0, true), raw(1, true), raw(1, false), raw(2, false)];
         all.sort();
         let (read, strange) = decode(&Set::of(SetName::Masquerade4), &all);

@@ -53,8 +53,15 @@ fn set_attributes(id: u32, set: &Set) -> Writer {
     let concatenated = set.key.len() > 1;
     let mut flags = if set.interval { INTERVAL } else { 0 };
     flags |= if set.data.is_some() { MAP } else { 0 };
-    flags |= if set.interval && concatenated { CONCATENATION } else { 0 };
-    let key_type = set.key.iter().fold(0, |sum, part| sum << 6 | type_number(*part));
+    flags |= if set.interval && concatenated {
+        CONCATENATION
+    } else {
+        0
+    };
+    let key_type = set
+        .key
+        .iter()
+        .fold(0, |sum, part| sum << 6 | type_number(*part));
     let mut attributes = Writer::default();
     attributes
         .put_text(1, TABLE)
@@ -63,9 +70,11 @@ fn set_attributes(id: u32, set: &Set) -> Writer {
         .put_be32(4, key_type)
         .put_be32(5, size(set.key.iter().map(|part| part.bytes()).sum()));
     if let Some(data) = set.data {
-        attributes.put_be32(6, type_number(data)).put_be32(7, size(data.bytes()));
+        attributes
+            .put_be32(6, type_number(data))
+            .put_be32(7, size(data.bytes()));
     }
-    if concatenated {
+    if set.interval && concatenated {
         attributes.nest(9, |description| {
             description.nest(2, |fields| {
                 for part in set.key {
@@ -84,7 +93,13 @@ fn set_attributes(id: u32, set: &Set) -> Writer {
 fn byte_orders(set: &Set) -> Vec<u8> {
     const HOST: u32 = 1;
     const NETWORK: u32 = 2;
-    let order = |part: Type| if part == Type::Interface { HOST } else { NETWORK };
+    let order = |part: Type| {
+        if part == Type::Interface {
+            HOST
+        } else {
+            NETWORK
+        }
+    };
     let key = match set.key {
         [part] => order(*part),
         _ => 0,
@@ -125,24 +140,32 @@ fn chain_attributes(chain: &Chain) -> Writer {
         .put_text(1, TABLE)
         .put_text(3, chain.name)
         .nest(4, |place| {
-            place.put_be32(1, hook).put(2, &chain.priority.to_be_bytes());
+            place
+                .put_be32(1, hook)
+                .put(2, &chain.priority.to_be_bytes());
         })
         .put_be32(5, accept)
-        .put_text(7, match chain.kind {
-            ChainKind::Filter => "filter",
-            ChainKind::Nat => "nat",
-        });
+        .put_text(
+            7,
+            match chain.kind {
+                ChainKind::Filter => "filter",
+                ChainKind::Nat => "nat",
+            },
+        );
     attributes
 }
 
 fn rule_attributes(chain: &str, rule: &Rule) -> Writer {
     let mut attributes = Writer::default();
-    attributes.put_text(1, TABLE).put_text(2, chain).nest(4, |list| {
-        for condition in &rule.when {
-            put_condition(list, condition);
-        }
-        put_verdict(list, rule.verdict);
-    });
+    attributes
+        .put_text(1, TABLE)
+        .put_text(2, chain)
+        .nest(4, |list| {
+            for condition in &rule.when {
+                put_condition(list, condition);
+            }
+            put_verdict(list, rule.verdict);
+        });
     attributes
 }
 
@@ -156,17 +179,23 @@ fn put_condition(list: &mut Writer, condition: &Condition) {
         Condition::Published => put_ct_mask(list, 2, 0x20),
         Condition::Family(family) => {
             put_meta(list, REGISTER, 15);
-            put_equal(list, &[match family {
-                Family::V4 => libc::NFPROTO_IPV4 as u8,
-                Family::V6 => libc::NFPROTO_IPV6 as u8,
-            }]);
+            put_equal(
+                list,
+                &[match family {
+                    Family::V4 => libc::NFPROTO_IPV4 as u8,
+                    Family::V6 => libc::NFPROTO_IPV6 as u8,
+                }],
+            );
         }
         Condition::Icmp(family, message) => {
             put_meta(list, REGISTER, 16);
-            put_equal(list, &[match family {
-                Family::V4 => libc::IPPROTO_ICMP as u8,
-                Family::V6 => libc::IPPROTO_ICMPV6 as u8,
-            }]);
+            put_equal(
+                list,
+                &[match family {
+                    Family::V4 => libc::IPPROTO_ICMP as u8,
+                    Family::V6 => libc::IPPROTO_ICMPV6 as u8,
+                }],
+            );
             put_payload(list, REGISTER, Header::Transport, 0, 1);
             put_equal(list, &[*message]);
         }
@@ -206,7 +235,9 @@ fn put_verdict(list: &mut Writer, verdict: Verdict) {
         Verdict::SnatBySource(family, map) => {
             put_source(list, REGISTER, family);
             put_expression(list, "lookup", |data| {
-                data.put_text(1, map.as_str()).put_be32(2, REGISTER).put_be32(3, REGISTER);
+                data.put_text(1, map.as_str())
+                    .put_be32(2, REGISTER)
+                    .put_be32(3, REGISTER);
             });
             let family = match family {
                 Family::V4 => libc::NFPROTO_IPV4,
@@ -256,9 +287,11 @@ fn put_equal(list: &mut Writer, value: &[u8]) {
 
 fn put_compare(list: &mut Writer, operator: u32, value: &[u8]) {
     put_expression(list, "cmp", |data| {
-        data.put_be32(1, REGISTER).put_be32(2, operator).nest(3, |right| {
-            right.put(DATA_VALUE, value);
-        });
+        data.put_be32(1, REGISTER)
+            .put_be32(2, operator)
+            .nest(3, |right| {
+                right.put(DATA_VALUE, value);
+            });
     });
 }
 
@@ -301,8 +334,10 @@ mod tests {
         let mut list = Writer::default();
         put_code(&mut list, libc::NF_DROP);
         let expected = [
-            &[48, 0, 1, 0x80][..],                                     // list element
-            &[14, 0, 1, 0, b'i', b'm', b'm', b'e', b'd', b'i', b'a', b't', b'e', 0, 0, 0],
+            &[48, 0, 1, 0x80][..], // list element
+            &[
+                14, 0, 1, 0, b'i', b'm', b'm', b'e', b'd', b'i', b'a', b't', b'e', 0, 0, 0,
+            ],
             &[28, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0], // data, verdict register
             &[16, 0, 2, 0x80, 12, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0],
         ]

@@ -52,7 +52,11 @@ fn get_table(nft: &NftSocket) -> Option<Vec<u8>> {
     let mut asked = Writer::default();
     asked.put_text(1, TABLE);
     let mut batch = Batch::default();
-    batch.push_bytes(SUBSYSTEM << 8 | kind::GET_TABLE, 0, &request(FAMILY_INET, &asked));
+    batch.push_bytes(
+        SUBSYSTEM << 8 | kind::GET_TABLE,
+        0,
+        &request(FAMILY_INET, &asked),
+    );
     let mut found = None;
     nft.with(|socket, buffer| {
         batch.run_seeing(socket, buffer, &mut |message| {
@@ -66,8 +70,12 @@ fn get_table(nft: &NftSocket) -> Option<Vec<u8>> {
 
 /// Our table as an object: its digest counts only while its chains and rules are all there.
 pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
-    let Some(body) = get_table(nft) else { return Ok(None) };
-    let remembered = Attributes::after(&body, HEAD).find(6).and_then(read_user_data);
+    let Some(body) = get_table(nft) else {
+        return Ok(None);
+    };
+    let remembered = Attributes::after(&body, HEAD)
+        .find(6)
+        .and_then(read_user_data);
     let digest = match remembered {
         Some((digest, chains, rules))
             if count(nft, kind::GET_CHAIN)? == chains && count(nft, kind::GET_RULE)? == rules =>
@@ -76,7 +84,10 @@ pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
         }
         _ => 0,
     };
-    Ok(Some(BaseSpec { digest, ruleset: Arc::new(Ruleset::default()) }))
+    Ok(Some(BaseSpec {
+        digest,
+        ruleset: Arc::new(Ruleset::default()),
+    }))
 }
 
 /// How many chains or rules our table has.
@@ -86,13 +97,20 @@ fn count(nft: &NftSocket, asked: u16) -> io::Result<u32> {
     let body = request(FAMILY_INET, &attributes);
     let mut count = 0;
     nft.with(|socket, buffer| {
-        socket.dump(SUBSYSTEM << 8 | asked, &body, buffer, |message| match message {
-            None => count = 0,
-            Some(message) => {
-                let ours = Attributes::after(message.body, HEAD).find(1).and_then(read_text);
-                count += u32::from(ours == Some(TABLE));
-            }
-        })
+        socket.dump(
+            SUBSYSTEM << 8 | asked,
+            &body,
+            buffer,
+            |message| match message {
+                None => count = 0,
+                Some(message) => {
+                    let ours = Attributes::after(message.body, HEAD)
+                        .find(1)
+                        .and_then(read_text);
+                    count += u32::from(ours == Some(TABLE));
+                }
+            },
+        )
     })?;
     Ok(count)
 }
@@ -112,10 +130,15 @@ pub(crate) fn dump_base_chains(nft: &NftSocket) -> io::Result<Vec<BaseChain>> {
     let body = request(0, &Writer::default());
     let mut chains = Vec::new();
     nft.with(|socket, buffer| {
-        socket.dump(SUBSYSTEM << 8 | kind::GET_CHAIN, &body, buffer, |message| match message {
-            None => chains.clear(),
-            Some(message) => chains.extend(read_base_chain(message.body)),
-        })
+        socket.dump(
+            SUBSYSTEM << 8 | kind::GET_CHAIN,
+            &body,
+            buffer,
+            |message| match message {
+                None => chains.clear(),
+                Some(message) => chains.extend(read_base_chain(message.body)),
+            },
+        )
     })?;
     chains.retain(|chain: &BaseChain| chain.family != "inet" || chain.table != TABLE);
     Ok(chains)
@@ -156,7 +179,10 @@ mod tests {
 
     #[test]
     fn user_data_is_found_among_that_of_others() {
-        let spec = BaseSpec { digest: 0x1122_3344_5566_7788, ruleset: Arc::default() };
+        let spec = BaseSpec {
+            digest: 0x1122_3344_5566_7788,
+            ruleset: Arc::default(),
+        };
         let mut bytes = vec![0, 3, b'h', b'i', 0];
         bytes.extend(user_data(&spec));
         assert_eq!(read_user_data(&bytes), Some((spec.digest, 0, 0)));

@@ -23,7 +23,10 @@ pub(crate) struct ListArgs {
 
 /// Prints a table of endpoints.
 pub(super) fn execute(args: ListArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let filter = EndpointFilter { network: args.network, sandbox: args.sandbox };
+    let filter = EndpointFilter {
+        network: args.network,
+        sandbox: args.sandbox,
+    };
     let endpoints = context.client()?.endpoint_list(filter)?;
     if args.list.json {
         return Ok(write_json(context.out, &endpoints)?);
@@ -35,7 +38,14 @@ pub(super) fn execute(args: ListArgs, context: &mut Context<'_>) -> Result<(), C
         return Ok(());
     }
     let mut table = Table::new(&[
-        "ID", "NAME", "NETWORK", "SANDBOX", "ADDRESSES", "MAC", "INTERFACE", "STATE",
+        "ID",
+        "NAME",
+        "NETWORK",
+        "SANDBOX",
+        "ADDRESSES",
+        "MAC",
+        "INTERFACE",
+        "STATE",
     ]);
     for endpoint in &endpoints {
         table.row([

@@ -34,14 +34,20 @@ pub(crate) struct DisconnectArgs {
 impl ConnectArgs {
     /// The request that travels to the daemon.
     pub(crate) fn into_request(self) -> NetworkConnect {
-        NetworkConnect { sandbox: self.sandbox, attachment: self.endpoint.into_settings() }
+        NetworkConnect {
+            sandbox: self.sandbox,
+            attachment: self.endpoint.into_settings(),
+        }
     }
 }
 
 impl DisconnectArgs {
     /// The request that travels to the daemon.
     pub(crate) fn to_request(&self) -> NetworkDisconnect {
-        NetworkDisconnect { sandbox: self.sandbox.clone(), force: self.force }
+        NetworkDisconnect {
+            sandbox: self.sandbox.clone(),
+            force: self.force,
+        }
     }
 }
 
@@ -49,7 +55,9 @@ impl DisconnectArgs {
 pub(super) fn connect(args: ConnectArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
     world::refuse_sharer(&args.sandbox, context)?;
     let network = args.network.clone();
-    context.client()?.network_connect(&network, args.into_request())?;
+    context
+        .client()?
+        .network_connect(&network, args.into_request())?;
     Ok(())
 }
 
@@ -59,5 +67,7 @@ pub(super) fn disconnect(
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     world::refuse_sharer(&args.sandbox, context)?;
-    Ok(context.client()?.network_disconnect(&args.network, args.to_request())?)
+    Ok(context
+        .client()?
+        .network_disconnect(&args.network, args.to_request())?)
 }

@@ -21,14 +21,14 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, default_value = "bridge")]
     pub(crate) driver: String,
     #[command(flatten)]
-    addresses: AddressArgs,
-    #[command(flatten)]
-    behaviour: BehaviourArgs,
-    #[command(flatten)]
     labels: LabelFlags,
     /// Option of the driver, such as com.docker.network.bridge.name=br0
     #[arg(short, long = "opt", value_name = "KEY=VALUE", value_parser = value::key_value)]
     options: Vec<KeyValue>,
+    #[command(flatten)]
+    addresses: AddressArgs,
+    #[command(flatten)]
+    behaviour: BehaviourArgs,
 }
 
 /// Its addresses. Ranges, gateways and reserved addresses belong to the subnet that contains them.
@@ -147,5 +147,8 @@ fn route(text: &str) -> Result<RouteConfig, String> {
     if let Some(via) = via.filter(|via| via.parse::<IpAddr>().is_err()) {
         return Err(format!("`{via}` is not the address of a next hop"));
     }
-    Ok(RouteConfig { destination: destination.to_owned(), via: via.map(ToOwned::to_owned) })
+    Ok(RouteConfig {
+        destination: destination.to_owned(),
+        via: via.map(ToOwned::to_owned),
+    })
 }

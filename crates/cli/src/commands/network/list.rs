@@ -22,7 +22,9 @@ pub(crate) struct ListArgs {
 
 /// Prints a table of networks.
 pub(super) fn execute(args: ListArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let networks = context.client()?.network_list(network_filter(args.filters)?)?;
+    let networks = context
+        .client()?
+        .network_list(network_filter(args.filters)?)?;
     if args.list.json {
         return Ok(write_json(context.out, &networks)?);
     }
@@ -32,15 +34,28 @@ pub(super) fn execute(args: ListArgs, context: &mut Context<'_>) -> Result<(), C
         }
         return Ok(());
     }
-    let mut table =
-        Table::new(&["ID", "NAME", "DRIVER", "SUBNETS", "GATEWAYS", "DEVICE", "ENDPOINTS", "STATE"]);
+    let mut table = Table::new(&[
+        "ID",
+        "NAME",
+        "DRIVER",
+        "SUBNETS",
+        "GATEWAYS",
+        "DEVICE",
+        "ENDPOINTS",
+        "STATE",
+    ]);
     for network in &networks {
         table.row([
             short_id(&network.id),
             network.name.clone(),
             network.driver.clone(),
             joined(network.subnets.iter().map(|subnet| &subnet.subnet)),
-            joined(network.subnets.iter().filter_map(|subnet| subnet.gateway.as_ref())),
+            joined(
+                network
+                    .subnets
+                    .iter()
+                    .filter_map(|subnet| subnet.gateway.as_ref()),
+            ),
             joined(network.device.as_ref()),
             network.endpoints.len().to_string(),
             state(network),

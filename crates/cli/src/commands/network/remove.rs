@@ -20,7 +20,10 @@ pub(crate) struct RemoveArgs {
 /// Removes networks and prints their names.
 pub(super) fn execute(args: &RemoveArgs, context: &mut Context<'_>) -> Result<u8, CommandError> {
     for_each(&args.networks, context, |name, context| {
-        let removed = context.client()?.network_delete(name).map_err(CommandError::from);
+        let removed = context
+            .client()?
+            .network_delete(name)
+            .map_err(CommandError::from);
         match removed {
             Err(error) if args.force && error.is_unknown() => Ok(()),
             outcome => outcome,

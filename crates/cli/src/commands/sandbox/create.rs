@@ -43,14 +43,19 @@ impl CreateArgs {
             (Some(path), _) => {
                 let absolute = std::path::absolute(&path)
                     .map_err(|source| CommandError::Directory { path, source })?;
-                NetnsChoice::Path { path: absolute.display().to_string() }
+                NetnsChoice::Path {
+                    path: absolute.display().to_string(),
+                }
             }
             (None, Some(pid)) => NetnsChoice::Pid { pid },
             (None, None) if self.host => NetnsChoice::Host,
             (None, None) => NetnsChoice::New,
         };
-        let companions =
-            Companions { hostname: self.hostname.is_some(), names: &self.names, sysctl: false };
+        let companions = Companions {
+            hostname: self.hostname.is_some(),
+            names: &self.names,
+            sysctl: false,
+        };
         let networks = match network_mode(&self.networks, companions)? {
             // Without a word on networks a sandbox has none, unlike a process that is run.
             NetworkMode::Own(_) if self.networks.is_empty() => Vec::new(),

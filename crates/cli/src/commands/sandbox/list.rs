@@ -21,7 +21,9 @@ pub(crate) struct ListArgs {
 
 /// Prints a table of sandboxes.
 pub(super) fn execute(args: ListArgs, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let sandboxes = context.client()?.sandbox_list(sandbox_filter(args.filters)?)?;
+    let sandboxes = context
+        .client()?
+        .sandbox_list(sandbox_filter(args.filters)?)?;
     if args.list.json {
         return Ok(write_json(context.out, &sandboxes)?);
     }
@@ -50,10 +52,12 @@ pub(super) fn execute(args: ListArgs, context: &mut Context<'_>) -> Result<(), C
 pub(crate) fn networks(sandbox: &tombolo_api::Sandbox) -> String {
     joined(sandbox.endpoints.iter().map(|endpoint| {
         let addresses = endpoint.addresses.iter().map(|cidr| {
-            cidr.split_once('/').map_or(cidr.as_str(), |(address, _)| address)
+            cidr.split_once('/')
+                .map_or(cidr.as_str(), |(address, _)| address)
         });
-        let words: Vec<&str> =
-            std::iter::once(endpoint.network.name.as_str()).chain(addresses).collect();
+        let words: Vec<&str> = std::iter::once(endpoint.network.name.as_str())
+            .chain(addresses)
+            .collect();
         words.join(" ")
     }))
 }

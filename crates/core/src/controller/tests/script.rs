@@ -16,7 +16,8 @@ pub(super) fn command(line: &str) -> Option<Command> {
             let predefined = options.contains(&"predefined");
             Command::CreateNetwork { spec: Box::new(network(text, options)), predefined }
         }
-        ["prune"] => Command::PruneNetworks,
+        ["prune"] => Command::Prune,
+        ["prune", "networks"] => Command::PruneNetworks,
         ["look"] => Command::Drift,
         ["repair"] => Command::Repair,
         ["run", text, networks @ ..] => run(text, SandboxNetns::New, networks),

@@ -15,7 +15,7 @@ use crate::event::{Decision, Effect, Event, JobId, Reply, RequestId};
 use crate::facts::{Facts, LinkFact, Settings, Uplink};
 use crate::id::SandboxId;
 use crate::ipam::DefaultPools;
-use crate::reject::{Code, Reject};
+use crate::reject::Reject;
 
 /// The answer to a request.
 pub(super) type Answer = Result<Reply, Reject>;
@@ -24,7 +24,7 @@ pub(super) type Answer = Result<Reply, Reject>;
 #[derive(Debug, Clone)]
 pub(super) enum Sight {
     Plan(Plan),
-    Answer(RequestId, Box<Answer>),
+    Answer(Box<Answer>),
     Files(SandboxId, bool),
     Died,
     Restored(Vec<String>),
@@ -48,9 +48,13 @@ pub(super) struct World {
     /// Requests that have no answer yet, and how to send them again.
     pub(super) open: BTreeMap<RequestId, Command>,
     pub(super) answers: BTreeMap<RequestId, Answer>,
+    /// What goes wrong in the first plans after the next starts.
+    pub(super) after_restart: Vec<Fault>,
     foreign: Vec<(Key, Spec)>,
     effects: Vec<Effect>,
     reports: Vec<Event>,
+    /// Outcomes that the store did not take yet.
+    owed: BTreeMap<String, Option<Vec<u8>>>,
     wake_at: Option<u64>,
     requests: u64,
     random: u64,
@@ -78,9 +82,11 @@ impl World {
             missing: BTreeSet::new(),
             open: BTreeMap::new(),
             answers: BTreeMap::new(),
+            after_restart: vec![],
             foreign: vec![],
             effects: vec![],
             reports: vec![],
+            owed: BTreeMap::new(),
             wake_at: None,
             requests: 0,
             random: 0,
@@ -162,6 +168,10 @@ impl World {
 
     /// The kernel finishes its removals and says so.
     pub(super) fn settle(&mut self) {
+        // The report of a plan comes before the news that its removals are over.
+        while let Some(report) = (!self.reports.is_empty()).then(|| self.reports.remove(0)) {
+            self.handle(report);
+        }
         let gone = self.kernel.settle();
         self.handle(Event::Gone(gone));
     }
@@ -169,6 +179,11 @@ impl World {
     /// New facts are seen.
     pub(super) fn tell_facts(&mut self) {
         self.handle(Event::Facts(Box::new(self.facts.clone())));
+    }
+
+    /// Somebody else changes the kernel.
+    pub(super) fn meddle(&mut self, mut kernel: FakeKernel) {
+        std::mem::swap(&mut self.kernel, &mut kernel);
     }
 
     /// What is wrong goes wrong in the next plan.
@@ -206,9 +221,9 @@ impl World {
     pub(super) fn restart(&mut self, rebooted: bool) {
         self.effects.clear();
         self.reports.clear();
+        self.owed.clear();
         self.held = false;
         self.open.clear();
-        self.kernel.inject(Fault::None);
         let _ = self.kernel.settle();
         if rebooted {
             self.kernel = FakeKernel::new();
@@ -224,6 +239,7 @@ impl World {
             self.write(write.key, write.value);
         }
         self.sights.push(Sight::Restored(restored.notes));
+        self.kernel.inject(self.after_restart.pop().unwrap_or_default());
         self.ask(Command::Repair);
     }
 
@@ -251,21 +267,35 @@ impl World {
 
     fn decide(&mut self, decision: Decision) {
         let Decision { writes, effects, replies, .. } = decision;
+        let mut refused = vec![];
         if self.store_full && !writes.is_empty() {
-            for (request, answer) in replies {
-                let full = || Reject::new(Code::Store, "store", "no space").hint("free space");
-                self.answer(request, answer.and_then(|_| Err(full())));
+            // Outcomes are stored later.
+            let outcomes = writes.into_iter().filter(|write| write.intent_of.is_none());
+            self.owed.extend(outcomes.map(|write| (write.key, write.value)));
+            refused = effects.iter().filter_map(job_of).collect();
+        } else {
+            if !self.store_full {
+                for (key, value) in std::mem::take(&mut self.owed) {
+                    self.write(key, value);
+                }
             }
-            let jobs: Vec<JobId> = effects.iter().filter_map(job_of).collect();
-            self.handle(Event::NotStored { jobs, reason: "no space".into() });
-            return;
+            for write in writes {
+                self.write(write.key, write.value);
+            }
         }
-        for write in writes {
-            self.write(write.key, write.value);
+        let performed = |effect: &Effect| job_of(effect).is_none_or(|job| !refused.contains(&job));
+        for effect in effects.into_iter().filter(performed) {
+            match effect {
+                // Files are there before the answer.
+                Effect::WriteFiles(_) | Effect::RemoveFiles(_) => self.perform(effect),
+                Effect::Apply { .. } | Effect::Observe { .. } => self.effects.push(effect),
+            }
         }
-        self.effects.extend(effects);
         for (request, answer) in replies {
             self.answer(request, answer);
+        }
+        if !refused.is_empty() {
+            self.handle(Event::NotStored { jobs: refused, reason: "no space".into() });
         }
     }
 
@@ -273,7 +303,7 @@ impl World {
         let before = self.answers.insert(request, answer.clone());
         assert!(before.is_none(), "request {} was answered twice", request.0);
         self.open.remove(&request);
-        self.sights.push(Sight::Answer(request, Box::new(answer)));
+        self.sights.push(Sight::Answer(Box::new(answer)));
     }
 
     fn write(&mut self, key: String, value: Option<Vec<u8>>) {
@@ -320,77 +350,110 @@ impl World {
         z ^ (z >> 31)
     }
 
-    /// Checks what must hold whenever nothing is under way and the kernel was compared: the kernel holds
-    /// what it should and nothing else, no address is leaked or shared, nothing waits.
+    /// What must hold whenever nothing is under way and the kernel was compared: the kernel holds what it
+    /// should and nothing else, no address is leaked or shared, nothing waits, a restart would read the same.
     pub(super) fn check(&self) {
+        let faults = self.faults();
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+
+    /// What does not hold.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = vec![];
         let control = &self.controller;
-        let desired = control.desired.objects();
-        for (key, spec) in &desired {
-            assert_eq!(self.held_objects().get(key), Some(spec), "in the kernel: {key}");
+        let (desired, held) = (control.desired.objects(), self.held_objects());
+        for key in desired.keys().chain(held.keys()).chain(control.believed.keys()) {
+            let (want, have, think) = (desired.get(key), held.get(key), control.believed.get(key));
+            if want != have || want != think {
+                let text = |spec: Option<&Spec>| spec.map_or("-".to_owned(), Spec::to_string);
+                let (want, have, think) = (text(want), text(have), text(think));
+                faults.push(format!("{key}: desired {want}; in the kernel {have}; believed {think}"));
+            }
         }
-        let extra: Vec<String> =
-            self.held_objects().keys().filter(|k| !desired.contains_key(k)).map(Key::to_string).collect();
-        assert!(extra.is_empty(), "left behind in the kernel: {extra:#?}");
-        assert_eq!(control.believed, desired, "believed");
-        assert!(self.kernel.trespasses().is_empty(), "touched: {:?}", self.kernel.trespasses());
-        let mut leases = BTreeMap::new();
-        for pool in control.state.space.pools() {
-            leases.extend(pool.leases().map(|(ip, lease)| (ip, lease.owner.clone())));
-        }
+        faults.dedup();
+        faults.extend(self.kernel.trespasses().iter().map(|key| format!("touched {key}")));
+        self.check_addresses(&mut faults);
+        self.check_rest(&mut faults);
+        self.check_records(&mut faults);
+        faults
+    }
+
+    fn check_addresses(&self, faults: &mut Vec<String>) {
+        let control = &self.controller;
         let mut addresses = BTreeMap::new();
         for endpoint in control.endpoints() {
             for address in &endpoint.addresses {
-                let before = addresses.insert(address.addr(), endpoint.id.to_string());
-                assert_eq!(before, None, "two endpoints have {address}");
+                if addresses.insert(address.addr(), endpoint.id.to_string()).is_some() {
+                    faults.push(format!("two endpoints have {address}"));
+                }
             }
         }
-        assert_eq!(leases, addresses, "leases and the endpoints' addresses");
-        self.check_rest();
-        self.check_records();
+        let pools = || control.state.space.pools();
+        let leases = pools().flat_map(|pool| pool.leases()).map(|(ip, lease)| (ip, lease.owner.clone()));
+        same(faults, "leases", &leases.collect(), &addresses);
+        let subnets: BTreeSet<IpNet> = pools().map(crate::ipam::Pool::subnet).collect();
+        let wanted = control.networks().flat_map(|n| n.pools.iter().map(|pool| pool.subnet)).collect();
+        same(faults, "pools", &subnets, &wanted);
     }
 
-    fn check_rest(&self) {
+    fn check_rest(&self, faults: &mut Vec<String>) {
         let control = &self.controller;
-        assert!(self.open.is_empty(), "no answer to {:?}", self.open);
-        assert!(control.jobs.is_empty(), "jobs: {:?}", control.jobs);
-        assert!(control.busy.is_empty(), "busy: {:?}", control.busy);
-        assert!(control.in_flight.is_empty(), "in flight: {:?}", control.in_flight);
-        assert!(control.waiting.is_empty(), "waiting: {:?}", control.waiting);
-        assert_eq!(control.waiting_count, 0, "waiting");
-        assert!(control.leaving.is_empty(), "leaving: {:?}", control.leaving);
-        assert!(control.departing.is_empty(), "departing: {:?}", control.departing);
-        assert!(control.stale.is_empty(), "stale: {:?}", control.stale);
-        assert!(control.failures.is_empty(), "failures: {:?}", control.failures);
-        let pools: BTreeSet<IpNet> = control.state.space.pools().map(crate::ipam::Pool::subnet).collect();
-        let wanted = control.networks().flat_map(|n| n.pools.iter().map(|pool| pool.subnet)).collect();
-        assert_eq!(pools, wanted, "pools and the networks' subnets");
-        let set = |key: &Key| match key {
+        same(faults, "requests without an answer", &self.open, &BTreeMap::new());
+        let counts = [
+            ("jobs", control.jobs.len()),
+            ("busy", control.busy.len()),
+            ("in flight", control.in_flight.len()),
+            ("waiting", control.waiting.len() + control.waiting_count),
+            ("leaving", control.leaving.len()),
+            ("departing", control.departing.len()),
+            ("stale", control.stale.len()),
+            ("failures", control.failures.len()),
+        ];
+        for (what, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            faults.push(format!("at rest there are {count} {what}"));
+        }
+        let path = |key: &Key| match key {
             Key::Sysctl(key) => Some(key.path.to_string()),
             _ => None,
         };
-        let sysctls: BTreeSet<String> = self.held_objects().keys().filter_map(set).collect();
+        let sysctls: BTreeSet<String> = self.held_objects().keys().filter_map(path).collect();
         let before: BTreeSet<String> = control.sysctls_before.keys().cloned().collect();
-        assert_eq!(before, sysctls, "sysctls remembered and set");
+        same(faults, "sysctls remembered and set", &before, &sysctls);
     }
 
     /// What a restart reads is what is in memory.
-    fn check_records(&self) {
+    fn check_records(&self, faults: &mut Vec<String>) {
         let control = &self.controller;
+        if self.store_full || !self.owed.is_empty() {
+            return;
+        }
         let pools = DefaultPools::default().with_ula(&[7; 8]).unwrap();
         let mut copy = Controller::new(self.settings.clone(), pools, control.facts.clone());
         let records = self.store.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
         let restored = copy.restore(records, false).unwrap();
-        assert!(restored.notes.is_empty(), "a restart would say {:?}", restored.notes);
-        assert!(control.networks().eq(copy.networks()), "stored networks");
-        assert!(control.sandboxes().eq(copy.sandboxes()), "stored sandboxes");
-        assert!(control.endpoints().eq(copy.endpoints()), "stored endpoints");
-        assert_eq!(control.sysctls_before, copy.sysctls_before, "stored sysctls");
+        faults.extend(restored.notes.iter().map(|note| format!("a restart would say: {note}")));
+        if !control.networks().eq(copy.networks()) {
+            faults.push("networks differ from their records".to_owned());
+        }
+        if !control.sandboxes().eq(copy.sandboxes()) {
+            faults.push("sandboxes differ from their records".to_owned());
+        }
+        if !control.endpoints().eq(copy.endpoints()) {
+            faults.push("endpoints differ from their records".to_owned());
+        }
+        same(faults, "stored sysctls", &copy.sysctls_before, &control.sysctls_before);
     }
 
     /// The namespace of the sandbox of that name.
     pub(super) fn netns(&self, name: &str) -> Option<Netns> {
         let found = self.controller.sandboxes().find(|s| s.name.as_str() == name)?;
         Some(driver::netns_of(found))
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(faults: &mut Vec<String>, what: &str, have: &T, want: &T) {
+    if have != want {
+        faults.push(format!("{what}: {have:?}, not {want:?}"));
     }
 }
 

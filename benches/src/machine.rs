@@ -1,0 +1,62 @@
+//! The machine: what it is, and whether it is quiet.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+/// Share of all processors' time that counts as quiet.
+const QUIET: f64 = 0.10;
+/// How long the machine is looked at.
+const LOOK: Duration = Duration::from_millis(400);
+
+/// Cores, kernel and load in one line.
+pub(crate) fn describe() -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    format!("{cores} cores, Linux {}, load {}", kernel.trim(), load.join(" "))
+}
+
+/// Waits until the machine has little to do, but no longer than `most`; the share of time in use at last.
+pub(crate) fn await_quiet(most: Duration) -> anyhow::Result<f64> {
+    let end = Instant::now() + most;
+    loop {
+        let (busy, all) = processor_time()?;
+        thread::sleep(LOOK);
+        let (busy_then, all_then) = processor_time()?;
+        let share = (busy_then - busy) / (all_then - all).max(1.0);
+        if share <= QUIET || Instant::now() > end {
+            return Ok(share);
+        }
+    }
+}
+
+/// Clock ticks in use and in all, of all processors (proc_stat(5)).
+fn processor_time() -> anyhow::Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks: Vec<f64> = text
+        .lines()
+        .next()
+        .context("/proc/stat is empty")?
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let all: f64 = ticks.iter().take(8).sum();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    Ok((all - idle, all))
+}
+
+/// A line such as `VmRSS` of a process's status, in MiB.
+pub(crate) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let kibibytes: f64 = line
+        .and_then(|rest| rest.split_whitespace().nth(1))
+        .with_context(|| format!("process {pid} has no {field}"))?
+        .parse()?;
+    Ok(kibibytes / 1024.0)
+}

@@ -1,0 +1,44 @@
+//! Dying on purpose, for tests: a debug build with `TOMBOLO_CRASH_AFTER=N` in its environment carries out N
+//! operations of its plans and then kills itself, as `kill -9` would. A release build never does.
+
+use tombolo_netstate::{Plan, Report};
+
+/// Carries out `plan`, or as much of it as there is to live for.
+pub(crate) fn apply(plan: &Plan, carry_out: impl Fn(&Plan) -> Report) -> Report {
+    #[cfg(debug_assertions)]
+    if let Some(left) = armed::operations_left(plan.ops.len()) {
+        let part = Plan { ops: plan.ops.iter().take(left).cloned().collect(), edges: vec![] };
+        drop(carry_out(&part));
+        armed::die();
+    }
+    carry_out(plan)
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static LEFT: OnceLock<Option<AtomicUsize>> = OnceLock::new();
+
+    /// How many of `wanted` operations may still be carried out, if that is fewer than all.
+    pub(super) fn operations_left(wanted: usize) -> Option<usize> {
+        let left = LEFT.get_or_init(|| {
+            let text = std::env::var("TOMBOLO_CRASH_AFTER").ok()?;
+            text.parse().ok().map(AtomicUsize::new)
+        });
+        let left = left.as_ref()?;
+        let before = left.load(Ordering::Relaxed);
+        if before < wanted || (before == 0 && wanted == 0) {
+            return Some(before);
+        }
+        left.store(before - wanted, Ordering::Relaxed);
+        None
+    }
+
+    pub(super) fn die() -> ! {
+        let me = rustix::process::getpid();
+        drop(rustix::process::kill_process(me, rustix::process::Signal::KILL));
+        std::process::abort()
+    }
+}

@@ -1,0 +1,57 @@
+//! From what the kernel crate tells of the host to what the core asks for.
+
+use std::collections::BTreeMap;
+
+use tombolo_core::{Facts, LinkFact, Notice, Uplink};
+use tombolo_kernel::{Change, Kernel};
+
+use crate::engine::with_sources;
+use crate::files::host_resolvers;
+
+/// Looks at the host.
+pub(crate) fn read(kernel: &Kernel, node: [u8; 16]) -> Result<Facts, String> {
+    let host = kernel.host_facts().map_err(|error| with_sources(&error))?;
+    let mut sysctls = BTreeMap::new();
+    let ra = host.uplinks.iter().map(|uplink| format!("net/ipv6/conf/{}/accept_ra", uplink.name));
+    let paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(str::to_owned);
+    for path in paths.into_iter().chain(ra) {
+        // A setting that cannot be read is not there, and is then not wanted either.
+        if let Ok(value) = kernel.read_sysctl(&path) {
+            sysctls.insert(path, value);
+        }
+    }
+    let uplinks = host.uplinks.iter().map(|u| Uplink { name: u.name.to_string(), mtu: u.mtu });
+    let links = host.links.iter().map(|link| {
+        let own = host.addresses.iter().filter(|address| address.link == link.name);
+        let addresses = own.map(|address| address.net).collect();
+        let fact = LinkFact { bridge: link.bridge, mtu: link.mtu, addresses, ours: link.ours };
+        (link.name.to_string(), fact)
+    });
+    let ours = |name| host.links.iter().any(|link| link.name == name && link.ours);
+    // The kernel's own routes to our bridges' subnets are no one else's.
+    let foreign = host.routes.iter().filter(|route| !route.link.is_some_and(ours));
+    Ok(Facts {
+        uplinks: uplinks.collect(),
+        routes: foreign.map(|r| r.destination).filter(|net| net.prefix_len() > 0).collect(),
+        resolvers: host_resolvers(),
+        links: links.collect(),
+        ipv6: host.ipv6,
+        sysctls,
+        node,
+    })
+}
+
+/// What a change means to the controller, and whether the facts are to be read again.
+pub(crate) fn notice(change: &Change) -> (Option<Notice>, bool) {
+    match change {
+        Change::LinkGone(name) => (Some(Notice::LinkGone(*name)), true),
+        Change::LinkChanged(name) => (Some(Notice::LinkChanged(*name)), true),
+        Change::AddressGone(name, ip) => (Some(Notice::AddressGone(*name, *ip)), true),
+        Change::RouteGone(_) => (Some(Notice::RouteGone), false),
+        Change::RoutesChanged => (None, true),
+        Change::NftChanged { by_us: false } => (Some(Notice::NftChanged), false),
+        Change::NftChanged { by_us: true } => (None, false),
+        Change::NeighbourGone(..) | Change::FdbGone(..) => (Some(Notice::RouteGone), false),
+        Change::Lost => (Some(Notice::Lost), true),
+    }
+}

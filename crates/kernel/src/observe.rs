@@ -1,0 +1,187 @@
+//! Reading back everything of ours, as the specs that would have made it. Applying the difference between
+//! that and what is desired repairs whatever somebody has changed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use tombolo_netstate::object::address::AddressKey;
+use tombolo_netstate::object::link::LinkKey;
+use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
+use tombolo_netstate::object::nft::SetName;
+use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
+use tombolo_netstate::{Key, Mac, Netns, Objects, Spec};
+
+use crate::facts::read_sysctl;
+use crate::kernel::Kernel;
+use crate::netlink::{ReadBuffer, Socket};
+use crate::netns::NetnsError;
+use crate::nft;
+
+mod projection;
+mod view;
+
+use projection::Projection;
+use view::View;
+
+/// What is to be read, and what the kernel itself does not remember.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// The host: links, addresses, neighbours, forwarding entries, routes, rules, and the names of namespaces
+    /// that we made.
+    pub host: bool,
+    /// Namespaces whose links, addresses, neighbours and routes are read.
+    pub sandboxes: Vec<Netns>,
+    /// Settings whose values are read; `restore` is copied from here.
+    pub sysctls: Vec<(SysctlKey, SysctlSpec)>,
+    /// [`AddressSpec::announce`](tombolo_netstate::object::address::AddressSpec::announce) of addresses that
+    /// were announced, copied from here.
+    pub announced: BTreeMap<AddressKey, Mac>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Everything of ours. A link that is down, or floods some kinds of frames and not others, is shown with
+    /// an MTU of 0: that is how the difference comes to set it up anew.
+    pub objects: Objects,
+    /// What looks odd, in words.
+    pub notes: Vec<String>,
+}
+
+/// Why the kernel cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// No socket in the host's namespace.
+    #[error("cannot open a netlink socket")]
+    Socket(#[source] io::Error),
+    /// A dump failed.
+    #[error("cannot read the {what} of {place}")]
+    Dump {
+        /// The kind of object.
+        what: &'static str,
+        /// The namespace.
+        place: Netns,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A namespace is there and cannot be entered.
+    #[error("cannot read network namespace {place}: {reason}")]
+    Namespace {
+        /// The namespace.
+        place: Netns,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// Our table or its elements cannot be read.
+    #[error("cannot read the {what} of table inet tombolo")]
+    Rules {
+        /// Rules, or the name of a set.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The folder of our namespaces cannot be read.
+    #[error("cannot list our network namespaces")]
+    Names(#[source] io::Error),
+}
+
+/// See [`Kernel::observe`].
+pub(crate) fn observe(kernel: &Kernel, scope: &Scope) -> Result<Observed, ObserveError> {
+    kernel
+        .with_host(|host, buffer| observe_with(kernel, scope, host, buffer))
+        .map_err(ObserveError::Socket)?
+}
+
+fn observe_with(
+    kernel: &Kernel,
+    scope: &Scope,
+    host: &Socket,
+    buffer: &mut ReadBuffer,
+) -> Result<Observed, ObserveError> {
+    let mut views = Vec::with_capacity(scope.sandboxes.len() + 1);
+    if scope.host {
+        views.push(View::read(&Netns::Host, host, buffer)?);
+    }
+    for netns in &scope.sandboxes {
+        if let Some(socket) = sandbox_socket(kernel, netns)? {
+            views.push(View::read(netns, &socket, buffer)?);
+        }
+    }
+    let mut seen = Observed::default();
+    Projection::new(kernel, scope, &views).write(host, buffer, &mut seen);
+    if scope.host {
+        for name in kernel.namespaces.names().map_err(ObserveError::Names)? {
+            seen.objects
+                .insert(Key::Netns(NetnsKey { name }), Spec::Netns(NetnsSpec));
+        }
+        read_rules(kernel, &mut seen)?;
+    }
+    for (key, spec) in &scope.sysctls {
+        if let Ok(value) = read_sysctl(&key.path) {
+            let spec = SysctlSpec {
+                value: Arc::from(value),
+                restore: spec.restore.clone(),
+            };
+            seen.objects
+                .insert(Key::Sysctl(key.clone()), Spec::Sysctl(spec));
+        }
+    }
+    Ok(seen)
+}
+
+/// A socket in a sandbox; none when the namespace is gone.
+fn sandbox_socket(kernel: &Kernel, netns: &Netns) -> Result<Option<Socket>, ObserveError> {
+    match kernel.namespaces.socket(netns) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(NetnsError::Another { .. }) => Ok(None),
+        Err(NetnsError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(ObserveError::Namespace {
+            place: netns.clone(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Our table, and the elements of its sets.
+fn read_rules(kernel: &Kernel, seen: &mut Observed) -> Result<(), ObserveError> {
+    let failed = |what| move |source| ObserveError::Rules { what, source };
+    let Some(base) = nft::read_base(&kernel.nft).map_err(failed("rules"))? else {
+        return Ok(());
+    };
+    seen.objects.insert(Key::NftBase, Spec::NftBase(base));
+    for set in SetName::ALL {
+        match nft::dump_elements(&kernel.nft, set) {
+            Ok((elements, strange)) => {
+                seen.objects.extend(
+                    elements
+                        .into_iter()
+                        .map(|(key, spec)| (Key::Element(key), Spec::Element(spec))),
+                );
+                if strange > 0 {
+                    seen.notes.push(format!(
+                        "{strange} elements of {} are not ours",
+                        set.as_str()
+                    ));
+                }
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                seen.notes
+                    .push(format!("table inet tombolo has no set {}", set.as_str()));
+            }
+            Err(error) => return Err(failed(set.as_str())(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A stand-in for the other end of a veth that is in a namespace which nobody asked about and which we have
+/// not made it in: it differs from whatever is desired.
+fn unknown_twin() -> Option<LinkKey> {
+    Some(LinkKey {
+        netns: Netns::Owned(Arc::from("unknown")),
+        name: tombolo_netstate::IfName::new("unknown").ok()?,
+    })
+}

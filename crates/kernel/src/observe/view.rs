@@ -1,0 +1,56 @@
+//! What was dumped of one namespace.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use tombolo_netstate::Netns;
+
+use super::ObserveError;
+use crate::netlink::address::AddressRecord;
+use crate::netlink::fdb::FdbRecord;
+use crate::netlink::link::LinkRecord;
+use crate::netlink::neighbour::NeighbourRecord;
+use crate::netlink::route::{RouteRecord, Whose};
+use crate::netlink::{ReadBuffer, Socket, address, fdb, link, neighbour, route};
+
+/// The raw records of a namespace.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) netns: Netns,
+    pub(super) links: BTreeMap<u32, LinkRecord>,
+    pub(super) addresses: Vec<AddressRecord>,
+    pub(super) neighbours: Vec<NeighbourRecord>,
+    pub(super) fdb: Vec<FdbRecord>,
+    pub(super) routes: Vec<RouteRecord>,
+}
+
+impl View {
+    /// Dumps everything that may be ours in the namespace of `socket`.
+    pub(super) fn read(
+        netns: &Netns,
+        socket: &Socket,
+        buffer: &mut ReadBuffer,
+    ) -> Result<Self, ObserveError> {
+        let failed = |what: &'static str| {
+            move |source: io::Error| ObserveError::Dump {
+                what,
+                place: netns.clone(),
+                source,
+            }
+        };
+        let links = link::dump(socket, buffer).map_err(failed("links"))?;
+        let fdb = if *netns == Netns::Host {
+            fdb::dump(socket, buffer).map_err(failed("bridges' forwarding entries"))?
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            netns: netns.clone(),
+            links: links.into_iter().map(|link| (link.index, link)).collect(),
+            addresses: address::dump(socket, buffer).map_err(failed("addresses"))?,
+            neighbours: neighbour::dump(socket, buffer).map_err(failed("neighbours"))?,
+            fdb,
+            routes: route::dump(socket, Whose::Ours, buffer).map_err(failed("routes"))?,
+        })
+    }
+}
