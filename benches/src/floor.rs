@@ -89,7 +89,9 @@ impl Floor {
             address.ip = address.gateway;
             requests::address(&mut batch, BRIDGE, &address, true);
         }
-        socket.run(batch, &mut |_| {}).context("the floor's bridge")?;
+        socket
+            .run(batch, &mut |_| {})
+            .context("the floor's bridge")?;
         Ok(Self {
             style,
             home: File::open(OWN_NETNS)?,

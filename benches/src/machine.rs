@@ -17,7 +17,11 @@ pub(crate) fn describe() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<&str> = load.split_whitespace().take(3).collect();
-    format!("{cores} cores, Linux {}, load {}", kernel.trim(), load.join(" "))
+    format!(
+        "{cores} cores, Linux {}, load {}",
+        kernel.trim(),
+        load.join(" ")
+    )
 }
 
 /// Waits until the machine has little to do, but no longer than `most`; the share of time in use at last.

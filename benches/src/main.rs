@@ -100,8 +100,16 @@ fn conduct(arguments: &Arguments) -> anyhow::Result<()> {
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default();
         let busy = machine::await_quiet(std::time::Duration::from_secs(30))?;
-        say(&format!("{name}: {} ({:.0} % busy)", machine::describe(), busy * 100.0));
-        let words = [name.clone().into(), "--rounds".into(), arguments.rounds.to_string().into()];
+        say(&format!(
+            "{name}: {} ({:.0} % busy)",
+            machine::describe(),
+            busy * 100.0
+        ));
+        let words = [
+            name.clone().into(),
+            "--rounds".into(),
+            arguments.rounds.to_string().into(),
+        ];
         let words: Vec<&std::ffi::OsStr> = words.iter().map(OsString::as_os_str).collect();
         match scene::play(&words) {
             Ok(found) => rows.extend(found),
@@ -113,14 +121,25 @@ fn conduct(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", table::markdown(&rows))?;
-    writeln!(out, "Machine: {began} at the start; {} at the end.", machine::describe())?;
-    writeln!(out, "{} samples of each thing; state and logs in memory.", arguments.rounds)?;
+    writeln!(
+        out,
+        "Machine: {began} at the start; {} at the end.",
+        machine::describe()
+    )?;
+    writeln!(
+        out,
+        "{} samples of each thing; state and logs in memory.",
+        arguments.rounds
+    )?;
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&rows)?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if failed.is_empty() {
-        writeln!(out, "Nothing was left behind: no process, mount, link or file.")?;
+        writeln!(
+            out,
+            "Nothing was left behind: no process, mount, link or file."
+        )?;
         return Ok(());
     }
     anyhow::bail!("failed: {}", failed.join(", "))

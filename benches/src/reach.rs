@@ -59,7 +59,10 @@ fn heard<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// A socket at the sandbox's address, opened within.
 fn open(sandbox: &Sandbox, ipv6: bool) -> anyhow::Result<UdpSocket> {
     let path = sandbox.netns.as_ref().context("it has no namespace")?;
-    let addresses = sandbox.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let addresses = sandbox
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.addresses);
     let ip = addresses
         .filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok())
         .find(|ip| ip.is_ipv6() == ipv6)

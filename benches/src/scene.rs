@@ -18,10 +18,20 @@ const CLEANUP: Duration = Duration::from_secs(20);
 
 /// Plays a scene and reads its rows; fails also when it leaves something behind.
 pub(crate) fn play(words: &[&OsStr]) -> anyhow::Result<Vec<Row>> {
-    let place = tempfile::Builder::new().prefix("tombolo-bench-").tempdir()?;
+    let place = tempfile::Builder::new()
+        .prefix("tombolo-bench-")
+        .tempdir()?;
     let before = traces(place.path())?;
     let output = Command::new("unshare")
-        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .args([
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
         .arg(std::env::current_exe()?)
         .arg("--scene")
         .arg(place.path())

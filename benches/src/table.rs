@@ -126,7 +126,8 @@ impl Row {
             self.value.text(),
             self.p95.map_or_else(dash, Amount::text),
             beside.map_or_else(dash, |(what, amount)| format!("{what}: {}", amount.text())),
-            self.ratio().map_or_else(dash, |ratio| format!("{ratio:.2}x")),
+            self.ratio()
+                .map_or_else(dash, |ratio| format!("{ratio:.2}x")),
             target.unwrap_or_else(dash),
             self.is_hit()
                 .map_or_else(dash, |hit| if hit { "hit" } else { "**miss**" }.to_owned()),

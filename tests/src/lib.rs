@@ -1,1 +1,5 @@
-//! Behaviour of the whole program in network namespaces.
+//! Behaviour of the whole program in network namespaces: what its tests share.
+
+pub mod stage;
+
+pub use stage::{Place, Stage};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tombolo_api::{Client, EndpointCreate, SandboxCreate};
 
@@ -89,8 +89,7 @@ pub(crate) fn run(place: &Path, rounds: usize) -> anyhow::Result<Vec<Row>> {
         take_turns(&mut stage, count, &mut found)?;
         left -= count;
     }
-    let applied = applied_micros(&stage.traced.daemon.log()?);
-    rows(&found, applied)
+    Ok(rows(&found, &parts(&stage.traced.daemon.log()?)))
 }
 
 /// Everything once, `count` times; afterwards all is as empty as before.
@@ -143,53 +142,72 @@ fn in_steps(actor: &mut Actor, name: &str, found: &mut Found) -> anyhow::Result<
     Ok(())
 }
 
-/// Microseconds that the kernel took for each attach, from the daemon's own log: those are the plans with the
-/// most frequent number of operations among the longer ones.
-fn applied_micros(log: &str) -> Samples {
-    let mut plans: Vec<(u32, u64)> = Vec::new();
-    for line in log.lines().filter(|line| line.contains("applied a plan")) {
-        let number = |field: &str| {
-            let rest = line.split(field).nth(1)?;
-            rest.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        if let (Some(operations), Some(micros)) = (number("operations="), number("micros=")) {
-            plans.push((u32::try_from(operations).unwrap_or(u32::MAX), micros));
-        }
-    }
-    let mut counts = std::collections::BTreeMap::new();
-    for (operations, _) in plans.iter().filter(|(operations, _)| *operations > 5) {
-        *counts.entry(*operations).or_insert(0_usize) += 1;
-    }
-    let usual = counts.into_iter().max_by_key(|(_, count)| *count);
-    let mut samples = Samples::default();
-    for (_, micros) in plans.iter().filter(|(n, _)| usual.is_some_and(|(usual, _)| *n == usual)) {
-        samples.push(std::time::Duration::from_micros(*micros));
-    }
-    samples
+/// What the daemon's own log says of its attaches.
+#[derive(Default)]
+struct Parts {
+    /// From the request's arrival to its answer.
+    daemon: Samples,
+    /// Of that, applying plans to the kernel.
+    kernel: Samples,
 }
 
-fn rows(found: &Found, applied: Samples) -> anyhow::Result<Vec<Row>> {
+/// Reads the parts of each attach from a log at level debug: the plans before a call's answer are that call's.
+fn parts(log: &str) -> Parts {
+    let mut parts = Parts::default();
+    let mut applied = 0;
+    for line in log.lines() {
+        if line.contains("applied a plan") {
+            applied += number(line, "micros=").unwrap_or(0);
+        } else if line.contains("call answered") {
+            if let (true, Some(micros)) = (
+                line.contains("\"SandboxCreate\""),
+                number(line, "microseconds="),
+            ) {
+                parts.daemon.push(Duration::from_micros(micros));
+                parts.kernel.push(Duration::from_micros(applied));
+            }
+            applied = 0;
+        }
+    }
+    parts
+}
+
+/// The number after a word of a log line.
+fn number(line: &str, word: &str) -> Option<u64> {
+    let rest = line.split(word).nth(1)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn rows(found: &Found, parts: &Parts) -> Vec<Row> {
     let prepared = Amount::Micros(found.prepared.median());
     let fresh = Amount::Micros(found.fresh.median());
     let whole = Amount::Micros(found.traced.median());
-    Ok(vec![
-        Row::of("attach, one request, namespaces prepared ahead", &found.pooled)
-            .beside("floor, the same", prepared)
-            .target(TARGET),
+    vec![
+        Row::of(
+            "attach, one request, namespaces prepared ahead",
+            &found.pooled,
+        )
+        .beside("floor, the same", prepared)
+        .target(TARGET),
         Row::of("attach, one request, new namespace", &found.unpooled)
             .beside("floor, the same", fresh)
             .target(TARGET),
         Row::of("attach, one request, as shipped", &found.pooled)
             .beside("floor, new namespace", fresh)
             .target(TARGET),
-        Row::of("... of which the kernel works (from the daemon's log)", &applied)
+        Row::of(
+            "... of which within the daemon (its own log)",
+            &parts.daemon,
+        )
+        .beside("whole request, with that log", whole),
+        Row::of("... of which applying to the kernel", &parts.kernel)
             .beside("whole request, with that log", whole),
         Row::of("a request that does nothing (version)", &found.call),
         Row::of("sandbox without networks", &found.sandbox),
         Row::of("endpoint, joined to nothing", &found.endpoint),
         Row::of("endpoint joins a sandbox", &found.join)
             .beside("floor, namespace prepared", prepared),
-    ])
+    ]
 }
 
 #[cfg(test)]
@@ -197,12 +215,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_plan_is_found_in_the_log() {
-        let line = |operations: u32, micros: u32| {
-            format!("T DEBUG x: applied a plan job=1 operations={operations} failed=0 micros={micros}\n")
+    fn plans_belong_to_the_call_that_is_answered_next() {
+        let plan =
+            |micros: u32| format!("DEBUG x: applied a plan job=1 failed=0 micros={micros}\n");
+        let call = |name: &str, micros: u32| {
+            format!(
+                "DEBUG y: call answered operation=\"{name}\" status=201 microseconds={micros}\n"
+            )
         };
-        let log = line(3, 9) + &line(14, 400) + &line(14, 600) + &line(14, 500) + &line(40, 9_000);
-        assert!((applied_micros(&log).median() - 500.0).abs() < 1e-6);
-        assert!(applied_micros("nothing").median().abs() < f64::EPSILON);
+        let log = plan(50)
+            + &call("SandboxDelete", 70)
+            + &plan(300)
+            + &plan(100)
+            + &call("SandboxCreate", 500);
+        let parts = parts(&log);
+        assert!((parts.daemon.median() - 500.0).abs() < 1e-6);
+        assert!((parts.kernel.median() - 400.0).abs() < 1e-6);
+        assert!(self::parts("nothing").kernel.median().abs() < f64::EPSILON);
     }
 }

@@ -23,7 +23,10 @@ const STORM: Duration = Duration::from_secs(15);
 pub(crate) fn run(place: &Path, _rounds: usize) -> anyhow::Result<Vec<Row>> {
     let (single, single_each) = attach_all(place, 1)?;
     let busy = machine::await_quiet(STORM)?;
-    say(&format!("burst: {CLIENTS} clients ({:.0} % busy)", busy * 100.0));
+    say(&format!(
+        "burst: {CLIENTS} clients ({:.0} % busy)",
+        busy * 100.0
+    ));
     let (many, many_each) = attach_all(place, CLIENTS)?;
     #[expect(clippy::cast_precision_loss, reason = "a thousand")]
     let each = |took: Duration| Amount::Micros(micros(took) / ENDPOINTS as f64);

@@ -75,11 +75,17 @@ pub(crate) fn run(place: &Path, _rounds: usize) -> anyhow::Result<Vec<Row>> {
 /// Memory now and at its peak, in MiB.
 fn memory(daemon: &Daemon) -> anyhow::Result<(f64, f64)> {
     let pid = daemon.pid();
-    Ok((machine::memory(pid, "VmRSS")?, machine::memory(pid, "VmHWM")?))
+    Ok((
+        machine::memory(pid, "VmRSS")?,
+        machine::memory(pid, "VmHWM")?,
+    ))
 }
 
 fn expect_all(daemon: &Daemon) -> anyhow::Result<()> {
-    let there = daemon.client()?.endpoint_list(EndpointFilter::default())?.len();
+    let there = daemon
+        .client()?
+        .endpoint_list(EndpointFilter::default())?
+        .len();
     if there != ENDPOINTS {
         bail!("{there} endpoints came back, not {ENDPOINTS}");
     }

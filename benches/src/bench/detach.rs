@@ -84,7 +84,9 @@ fn remove_together(daemon: &Daemon, news: &mut Socket) -> anyhow::Result<(Durati
         let mut workers = Vec::new();
         for (mut client, names) in clients.into_iter().zip(names.chunks(TOGETHER / CLIENTS)) {
             workers.push(scope.spawn(move || -> anyhow::Result<()> {
-                names.iter().try_for_each(|name| daemon::detach(&mut client, name))
+                names
+                    .iter()
+                    .try_for_each(|name| daemon::detach(&mut client, name))
             }));
         }
         for worker in workers {

@@ -66,7 +66,10 @@ pub(crate) fn run(place: &Path, rounds: usize) -> anyhow::Result<Vec<Row>> {
     for level in LEVELS {
         full.fill(level)?;
         let busy = machine::await_quiet(STORM)?;
-        say(&format!("flat: {level} endpoints ({:.0} % busy)", busy * 100.0));
+        say(&format!(
+            "flat: {level} endpoints ({:.0} % busy)",
+            busy * 100.0
+        ));
         let (filled, beside) = measure(&mut full, &mut empty, rounds)?;
         medians.push((level, filled, beside));
     }
@@ -78,11 +81,7 @@ pub(crate) fn run(place: &Path, rounds: usize) -> anyhow::Result<Vec<Row>> {
 }
 
 /// Attaches to the full network and to the empty one in turn.
-fn measure(
-    full: &mut Host,
-    empty: &mut Host,
-    rounds: usize,
-) -> anyhow::Result<(Samples, Samples)> {
+fn measure(full: &mut Host, empty: &mut Host, rounds: usize) -> anyhow::Result<(Samples, Samples)> {
     let (mut filled, mut beside) = (Samples::default(), Samples::default());
     let mut left = rounds;
     while left > 0 {
@@ -118,7 +117,10 @@ fn plain(place: &Path, rounds: usize) -> anyhow::Result<Vec<(usize, Samples)>> {
             bridge.attach(Source::Fresh)?;
         }
         let busy = machine::await_quiet(STORM)?;
-        say(&format!("flat: plain bridge, {level} ports ({:.0} % busy)", busy * 100.0));
+        say(&format!(
+            "flat: plain bridge, {level} ports ({:.0} % busy)",
+            busy * 100.0
+        ));
         bridge.prepare(count)?;
         let mut samples = Samples::default();
         for _ in 0..count {
@@ -139,22 +141,31 @@ fn rows(
     let (_, at_first, _) = medians.first().context("nothing was measured")?;
     let mut rows = Vec::new();
     for (level, filled, beside) in medians {
-        let aimed = |row: Row| if *level == AIMED { row.target(TARGET) } else { row };
+        let aimed = |row: Row| {
+            if *level == AIMED {
+                row.target(TARGET)
+            } else {
+                row
+            }
+        };
         let name = format!("attach with {level} endpoints on the network");
         rows.push(aimed(
             Row::of(name.clone(), filled)
                 .beside("with none, at first", Amount::Micros(at_first.median())),
         ));
-        rows.push(aimed(
-            Row::of(name, filled)
-                .beside("empty network, in turn", Amount::Micros(beside.median())),
-        ));
+        rows.push(aimed(Row::of(name, filled).beside(
+            "empty network, in turn",
+            Amount::Micros(beside.median()),
+        )));
     }
     let first = peer.first().map_or(0.0, |(_, samples)| samples.median());
     for (level, samples) in peer {
         rows.push(
-            Row::of(format!("plain bridge without a daemon, {level} ports"), samples)
-                .beside("with none", Amount::Micros(first)),
+            Row::of(
+                format!("plain bridge without a daemon, {level} ports"),
+                samples,
+            )
+            .beside("with none", Amount::Micros(first)),
         );
     }
     let most = LEVELS.last().copied().unwrap_or_default();

@@ -62,11 +62,7 @@ impl Socket {
     }
 
     /// Sends the requests at once and waits for the one acknowledgement; `see` is shown all else that comes.
-    pub(crate) fn run(
-        &mut self,
-        batch: Batch,
-        see: &mut dyn FnMut(Message<'_>),
-    ) -> io::Result<()> {
+    pub(crate) fn run(&mut self, batch: Batch, see: &mut dyn FnMut(Message<'_>)) -> io::Result<()> {
         let (bytes, last) = batch.finish(self.sequence, true);
         let first = self.sequence;
         self.sequence = last.wrapping_add(1);
@@ -83,7 +79,8 @@ impl Socket {
                     0 => {}
                     code => {
                         let cause = io::Error::from_raw_os_error(code.wrapping_neg());
-                        let text = format!("request {} of a batch: {cause}", message.sequence - first);
+                        let text =
+                            format!("request {} of a batch: {cause}", message.sequence - first);
                         return Err(io::Error::new(cause.kind(), text));
                     }
                 }

@@ -183,7 +183,9 @@ mod tests {
         let (bytes, last) = batch.finish(7, true);
         let read: Vec<_> = messages(&bytes).collect();
         assert_eq!(
-            read.iter().map(|m| (m.kind, m.sequence)).collect::<Vec<_>>(),
+            read.iter()
+                .map(|m| (m.kind, m.sequence))
+                .collect::<Vec<_>>(),
             [(NEW_LINK, 7), (NEW_ADDRESS, 8)]
         );
         assert_eq!(last, 8);

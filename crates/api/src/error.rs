@@ -221,6 +221,8 @@ codes! {
     UnknownOption "unknown_option" Invalid;
     /// An option of a network has a value that it cannot have.
     InvalidOption "invalid_option" Invalid;
+    /// Objects or settings do not go together.
+    InvalidCombination "invalid_combination" Invalid;
     /// Two settings contradict each other.
     ContradictingSettings "contradicting_settings" Invalid;
     /// The driver is not known.
@@ -250,7 +252,7 @@ codes! {
     /// Several objects have ids that start like this, or this name.
     AmbiguousReference "ambiguous_reference" Invalid;
     /// IPv6 is switched off on this host.
-    Ipv6Disabled "ipv6_disabled" Conflict;
+    Ipv6Disabled "ipv6_disabled" Unavailable;
     /// A subnet overlaps with another network or with a route of the host.
     OverlappingSubnet "overlapping_subnet" Conflict;
     /// An address is leased or reserved already.
@@ -264,15 +266,23 @@ codes! {
     /// The network has endpoints.
     NetworkInUse "network_in_use" Conflict;
     /// The network is one of those that always exist.
-    PredefinedNetwork "predefined_network" Conflict;
+    PredefinedNetwork "predefined_network" Invalid;
     /// The endpoint is joined to a sandbox, or the sandbox to the network, already.
     AlreadyJoined "already_joined" Conflict;
     /// The endpoint is joined to no sandbox, or the sandbox not to the network.
     NotJoined "not_joined" Conflict;
+    /// The sandbox is not running.
+    NotRunning "not_running" Conflict;
+    /// The sandbox is running.
+    Running "running" Conflict;
+    /// The network namespace belongs to another sandbox.
+    NamespaceTaken "namespace_taken" Conflict;
+    /// An object is at its limit already.
+    LimitReached "limit_reached" Conflict;
     /// The object is in a state in which this cannot be done.
     WrongState "wrong_state" Conflict;
     /// The network namespace does not exist, or is not one.
-    MissingNamespace "missing_namespace" Conflict;
+    MissingNamespace "missing_namespace" Invalid;
     /// The process does not exist, or is another one with the same id.
     MissingProcess "missing_process" Conflict;
     /// An interface of this name exists.

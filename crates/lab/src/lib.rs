@@ -3,7 +3,9 @@
 
 pub mod fake;
 pub mod netns;
+pub mod node;
 pub mod scene;
 
 pub use fake::{Died, FakeKernel, Fault};
+pub use node::Node;
 pub use scene::Scene;

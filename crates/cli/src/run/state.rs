@@ -223,12 +223,16 @@ impl StateDir {
     /// What is known of one process, by its full id; a stale state is first put right.
     pub fn entry(&self, id: &str) -> Result<Entry, StateError> {
         let dir = self.dir(id);
-        if !dir.join("state.json").exists() {
-            return Err(StateError::Unknown(id.to_owned()));
-        }
+        // The process may remove itself at any time: a file that is gone means that it is.
+        let known = |error| match error {
+            StateError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                StateError::Unknown(id.to_owned())
+            }
+            other => other,
+        };
         let entry = Entry {
-            spec: read_json(&dir.join("spec.json"))?,
-            state: read_json(&dir.join("state.json"))?,
+            state: read_json(&dir.join("state.json")).map_err(known)?,
+            spec: read_json(&dir.join("spec.json")).map_err(known)?,
         };
         if !is_stale(&entry.state) {
             return Ok(entry);

@@ -46,6 +46,13 @@ impl Controller {
         let sandbox = sandbox
             .map(|sandbox| self.usable_sandbox(sandbox))
             .transpose()?;
+        if let (Some(sandbox), Some(network)) = (
+            sandbox.and_then(|id| self.state.sandbox(id)),
+            self.state.network(network),
+        ) {
+            let others = self.state.endpoints_of_sandbox(sandbox.id);
+            check_not_joined(sandbox, network, others.into_iter())?;
+        }
         let id = EndpointId(Seed::new(seed).draw());
         let mut change = Change::default();
         match self.add_endpoint(now_ms, (id, network, sandbox), spec, &mut change) {
@@ -134,7 +141,8 @@ impl Controller {
                 Code::NotJoined,
                 &endpoint.name,
                 "the endpoint is in no sandbox",
-            ).hint("join it to a sandbox first")
+            )
+            .hint("join it to a sandbox first")
             .into());
         };
         self.must_be_free(Subject::Sandbox(sandbox))?;
@@ -168,7 +176,9 @@ impl Controller {
             .cloned()
         else {
             let message = format!("it is not connected to network {}", network.spec.name);
-            return Err(Reject::new(Code::NotJoined, &sandbox.name, message).hint("`tombolo sandbox inspect` shows its networks").into());
+            return Err(Reject::new(Code::NotJoined, &sandbox.name, message)
+                .hint("`tombolo sandbox inspect` shows its networks")
+                .into());
         };
         self.must_be_free(Subject::Endpoint(endpoint.id))?;
         self.remove_endpoint(endpoint)
@@ -269,14 +279,17 @@ impl Controller {
                 Code::UnknownNetwork,
                 &reference.0,
                 "the network is being removed",
-            ).hint("wait for that to end, or make another network")
+            )
+            .hint("wait for that to end, or make another network")
             .into());
         }
         if self.state.endpoint_count(id) >= ENDPOINTS_PER_NETWORK_MAX {
             let message = format!(
                 "the network has {ENDPOINTS_PER_NETWORK_MAX} endpoints, the most one may have"
             );
-            return Err(Reject::new(Code::LimitReached, &reference.0, message).hint("use a second network").into());
+            return Err(Reject::new(Code::LimitReached, &reference.0, message)
+                .hint("use a second network")
+                .into());
         }
         Ok(id)
     }
@@ -307,7 +320,9 @@ impl Controller {
         let made = || format!("ep-{}", &id.to_string()[..12]).parse();
         let name = match spec.name.clone().or(of_sandbox) {
             Some(name) => name,
-            None => made().map_err(|text: String| Reject::new(Code::InvalidName, id, text).hint("give a name"))?,
+            None => made().map_err(|text: String| {
+                Reject::new(Code::InvalidName, id, text).hint("give a name")
+            })?,
         };
         if self.state.endpoint_named(&name, network.id).is_some() {
             let message = format!(
@@ -396,13 +411,7 @@ impl Controller {
             Reject::new(Code::InvalidCombination, &sandbox.name, message)
                 .hint("use a sandbox with a network namespace of its own")
         };
-        if others.iter().any(|other| other.network == network.id) {
-            let message = format!(
-                "it already has an endpoint in network {}",
-                network.spec.name
-            );
-            return Err(Reject::new(Code::AlreadyJoined, &sandbox.name, message).hint("disconnect that one first"));
-        }
+        check_not_joined(sandbox, network, others.iter())?;
         if sandbox.spec.netns == SandboxNetns::Host && network.spec.driver != Driver::Host {
             return Err(combination(
                 "it shares the host's namespace and cannot join a network",
@@ -426,14 +435,14 @@ impl Controller {
         if others.len() >= ENDPOINTS_PER_SANDBOX_MAX {
             let message =
                 format!("it has {ENDPOINTS_PER_SANDBOX_MAX} endpoints, the most one may have");
-            return Err(Reject::new(Code::LimitReached, &sandbox.name, message).hint("disconnect it from a network first"));
+            return Err(Reject::new(Code::LimitReached, &sandbox.name, message)
+                .hint("disconnect it from a network first"));
         }
         if sandbox.state == SandboxState::Deleting || endpoint.deleting {
-            return Err(Reject::new(
-                Code::UnknownSandbox,
-                &sandbox.name,
-                "it is being removed",
-            ).hint("wait for that to end, or make another sandbox"));
+            return Err(
+                Reject::new(Code::UnknownSandbox, &sandbox.name, "it is being removed")
+                    .hint("wait for that to end, or make another sandbox"),
+            );
         }
         Ok(())
     }
@@ -472,7 +481,8 @@ impl Controller {
                 Code::LimitReached,
                 &sandbox.name,
                 "no interface number is free",
-            ).hint("disconnect the sandbox from a network first")
+            )
+            .hint("disconnect the sandbox from a network first")
         })?;
         names::interface(&free).map(|name| name.to_string())
     }
@@ -512,6 +522,20 @@ impl Controller {
     }
 }
 
+fn check_not_joined<'a>(
+    sandbox: &Sandbox,
+    network: &Network,
+    mut others: impl Iterator<Item = &'a Endpoint>,
+) -> Result<(), Reject> {
+    if others.any(|other| other.network == network.id) {
+        let name = &network.spec.name;
+        let message = format!("it already has an endpoint in network {name}");
+        return Err(Reject::new(Code::AlreadyJoined, &sandbox.name, message)
+            .hint("disconnect that one first"));
+    }
+    Ok(())
+}
+
 fn derived_mac(network: &Network, addresses: &[IpNet]) -> [u8; 6] {
     // Made from the address, so that neighbours who remember an address find its next owner.
     let address = addresses
@@ -526,7 +550,8 @@ fn derived_mac(network: &Network, addresses: &[IpNet]) -> [u8; 6] {
 fn checked_mac(name: &Name, mac: [u8; 6]) -> Result<[u8; 6], Reject> {
     match Mac(mac).unicast() {
         Ok(mac) => Ok(mac.0),
-        Err(error) => Err(Reject::new(Code::InvalidAddress, name, error.to_string()).hint("give a unicast address such as 02:00:00:00:00:01")),
+        Err(error) => Err(Reject::new(Code::InvalidAddress, name, error.to_string())
+            .hint("give a unicast address such as 02:00:00:00:00:01")),
     }
 }
 
@@ -549,5 +574,6 @@ fn vanished(id: impl std::fmt::Display) -> Reject {
         Code::UnknownSandbox,
         id,
         "the object vanished while the request was under way",
-    ).hint("try again")
+    )
+    .hint("try again")
 }

@@ -299,7 +299,10 @@ impl Controller {
     /// Keeps others away from what a plan works on, with what goes by itself when it is carried out.
     fn occupy(&mut self, id: JobId, plan: &Plan) {
         let mut keys: BTreeSet<Key> = plan.ops.iter().map(|op| op.key.clone()).collect();
-        let removed = plan.ops.iter().filter(|op| matches!(op.action, Action::Delete(_)));
+        let removed = plan
+            .ops
+            .iter()
+            .filter(|op| matches!(op.action, Action::Delete(_)));
         for op in removed {
             keys.extend(vanishing(&self.believed, &op.key));
         }
@@ -376,9 +379,7 @@ impl Controller {
                 self.erase_network(id, &mut change);
                 Reply::Done
             }
-            Done::Pruned(pruned) => {
-                self.erase_pruned(now_ms, pruned, &mut change, decision)
-            }
+            Done::Pruned(pruned) => self.erase_pruned(now_ms, pruned, &mut change, decision),
             Done::EndpointReady(id) => {
                 self.settle_endpoint(id, &mut change, decision);
                 Reply::Endpoint(id)

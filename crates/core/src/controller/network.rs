@@ -224,7 +224,8 @@ impl Controller {
         }
         if self.state.counts().0 >= NETWORKS_MAX {
             let message = format!("there are {NETWORKS_MAX} networks, the most a node may have");
-            return Err(Reject::new(Code::LimitReached, &spec.name, message).hint("remove networks that nothing uses"));
+            return Err(Reject::new(Code::LimitReached, &spec.name, message)
+                .hint("remove networks that nothing uses"));
         }
         let single = |driver| self.state.networks().any(|n| n.spec.driver == driver);
         if spec.driver != Driver::Bridge && single(spec.driver) {
@@ -343,7 +344,8 @@ impl Controller {
                 Code::InvalidAddress,
                 &network.spec.name,
                 "a subnet is missing",
-            ).hint("give the subnet, or leave it to the default pools")
+            )
+            .hint("give the subnet, or leave it to the default pools")
         })?;
         let mut pool = Pool {
             subnet,
@@ -396,7 +398,8 @@ fn has_other_router(spec: &NetworkSpec) -> bool {
 fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {
     let over = |what: &str, found: usize, most: usize| {
         let message = format!("{found} {what} are given; a network takes {most}");
-        Err(Reject::new(Code::LimitReached, &spec.name, message).hint("use fewer, or a second network"))
+        Err(Reject::new(Code::LimitReached, &spec.name, message)
+            .hint("use fewer, or a second network"))
     };
     if spec.subnets.len() > SUBNETS_PER_NETWORK_MAX {
         return over("subnets", spec.subnets.len(), SUBNETS_PER_NETWORK_MAX);
@@ -421,8 +424,7 @@ pub(super) fn check_labels(
         }
     }
     if count > LABELS_MAX {
-        let message =
-            format!("{count} labels or options are given; an object takes {LABELS_MAX}");
+        let message = format!("{count} labels or options are given; an object takes {LABELS_MAX}");
         return Err(Reject::new(Code::LimitReached, object, message).hint("use fewer"));
     }
     Ok(())

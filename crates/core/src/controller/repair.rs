@@ -195,7 +195,8 @@ impl Controller {
                     Code::Kernel,
                     "host",
                     format!("the kernel could not be read: {reason}"),
-                ).hint("`tombolo doctor` checks what the kernel can do");
+                )
+                .hint("`tombolo doctor` checks what the kernel can do");
                 if let Some(request) = job.request {
                     decision.replies.push((request, Err(reject)));
                 }

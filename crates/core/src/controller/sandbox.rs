@@ -28,7 +28,9 @@ impl Controller {
         let name = self.sandbox_name(id, &spec)?;
         if networks.len() > ENDPOINTS_PER_SANDBOX_MAX {
             let message = format!("a sandbox takes {ENDPOINTS_PER_SANDBOX_MAX} networks at most");
-            return Err(Reject::new(Code::LimitReached, name, message).hint("leave some of them out").into());
+            return Err(Reject::new(Code::LimitReached, name, message)
+                .hint("leave some of them out")
+                .into());
         }
         let mut wanted: Vec<(NetworkId, EndpointSpec)> = Vec::with_capacity(networks.len());
         for (network, endpoint) in networks {
@@ -93,7 +95,8 @@ impl Controller {
                 Code::NotRunning,
                 &sandbox.name,
                 "the sandbox is not running",
-            ).hint("start it first")
+            )
+            .hint("start it first")
             .into());
         }
         let mut change = Change::default();
@@ -118,7 +121,8 @@ impl Controller {
                 Code::Running,
                 &sandbox.name,
                 "the sandbox is running already",
-            ).hint("stop it first")
+            )
+            .hint("stop it first")
             .into());
         }
         if let SandboxNetns::Adopted { path, .. } = &sandbox.spec.netns {
@@ -186,12 +190,15 @@ impl Controller {
         super::network::check_labels(&id, &spec.labels)?;
         if self.state.counts().2 >= SANDBOXES_MAX {
             let message = format!("there are {SANDBOXES_MAX} sandboxes, the most a node may have");
-            return Err(Reject::new(Code::LimitReached, id, message).hint("remove sandboxes that nobody uses"));
+            return Err(Reject::new(Code::LimitReached, id, message)
+                .hint("remove sandboxes that nobody uses"));
         }
         let made = || format!("sb-{}", &id.to_string()[..12]).parse();
         let name = match spec.name.clone() {
             Some(name) => name,
-            None => made().map_err(|text: String| Reject::new(Code::InvalidName, id, text).hint("give a name"))?,
+            None => made().map_err(|text: String| {
+                Reject::new(Code::InvalidName, id, text).hint("give a name")
+            })?,
         };
         if self.state.sandbox_named(&name).is_some() {
             return Err(

@@ -57,7 +57,8 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
                 "the router of {} is in none of the network's subnets",
                 route.destination
             );
-            return Err(Reject::new(Code::InvalidAddress, &spec.name, message).hint("give a router inside one of them"));
+            return Err(Reject::new(Code::InvalidAddress, &spec.name, message)
+                .hint("give a router inside one of them"));
         }
     }
     if let Some(link) = context.facts.links.get(&network.device)

@@ -13,8 +13,7 @@ fn an_empty_file_is_the_default() {
 
 #[test]
 fn the_resolved_form_reads_back_as_itself() {
-    let mut config = Config::default();
-    config.mtu = Some(1400);
+    let mut config = Config { mtu: Some(1400), ..Config::default() };
     config.bridge.bip = Some("172.30.0.1/24".parse().unwrap());
     config.tcp = Some(Tcp { listen: "127.0.0.1:1".into(), ca: None, cert: None, key: None });
     let text = toml::to_string(&config).unwrap();

@@ -18,6 +18,9 @@ pub(crate) trait NetnsLookup {
     fn inode(&self, path: &Path) -> Result<u64, String>;
 }
 
+/// The daemon's own namespace, which is the host's.
+const HOST: &str = "/proc/self/ns/net";
+
 /// The command that makes a sandbox with its endpoints.
 pub(crate) fn sandbox_create(
     create: SandboxCreate,
@@ -78,6 +81,10 @@ fn netns(choice: NetnsChoice, namespaces: &dyn NetnsLookup) -> Result<SandboxNet
         return Err(Reject::new(Code::MissingNamespace, path.display(), "the path is not absolute"));
     }
     match namespaces.inode(&path) {
+        Ok(inode) if namespaces.inode(Path::new(HOST)) == Ok(inode) => {
+            Err(Reject::new(Code::InvalidCombination, path.display(), "this is the host's own namespace")
+                .hint("ask for a sandbox in the host's namespace instead"))
+        }
         Ok(inode) => Ok(SandboxNetns::Adopted { path, inode }),
         Err(why) => Err(Reject::new(Code::MissingNamespace, path.display(), why)
             .hint("give the path of a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")),

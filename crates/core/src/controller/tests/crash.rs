@@ -16,22 +16,69 @@ enum Fate {
     On,
 }
 
-/// Requests, each with what was there before it.
-const CASES: [(&str, &[&str], Fate); 14] = [
+/// Requests, each with what was there before it; `crowd` fills the bridge of a network.
+const CASES: [(&str, &[&str], Fate); 16] = [
     ("network web ipv6", &[], Fate::Back),
-    ("network web multicast internal", &["network db"], Fate::Back),
-    ("run c1 web db", &["network web ipv6", "network db ipv6"], Fate::Back),
+    (
+        "network web multicast internal",
+        &["network db"],
+        Fate::Back,
+    ),
+    (
+        "run c1 web db",
+        &["network web ipv6", "network db ipv6"],
+        Fate::Back,
+    ),
     ("run c2 web", &["network web", "run c1 web"], Fate::Back),
-    ("adopt c1 9 web db", &["network web ipv6", "network db multicast"], Fate::Back),
-    ("connect alpha c1", &["network web ipv6", "network alpha ipv6", "run c1 web"], Fate::Back),
-    ("join e1 c1", &["network web", "endpoint web;name=e1", "run c1"], Fate::Back),
-    ("disconnect alpha c1", &["network web", "network alpha", "run c1 web alpha"], Fate::On),
+    (
+        "adopt c1 9 web db",
+        &["network web ipv6", "network db multicast"],
+        Fate::Back,
+    ),
+    (
+        "connect alpha c1",
+        &["network web ipv6", "network alpha ipv6", "run c1 web"],
+        Fate::Back,
+    ),
+    ("run p web", &["network web", "crowd"], Fate::Back),
+    ("disconnect web x3", &["network web", "crowd"], Fate::On),
+    (
+        "join e1 c1",
+        &["network web", "endpoint web;name=e1", "run c1"],
+        Fate::Back,
+    ),
+    (
+        "disconnect alpha c1",
+        &["network web", "network alpha", "run c1 web alpha"],
+        Fate::On,
+    ),
     ("leave web/c1", &["network web", "run c1 web"], Fate::On),
-    ("stop c1", &["network web ipv6", "network db", "run c1 web db"], Fate::On),
-    ("start c1", &["network web ipv6", "network db", "run c1 web db", "stop c1"], Fate::On),
-    ("rm c1", &["network web ipv6", "network db", "run c1 web db", "run c2 web"], Fate::On),
+    (
+        "stop c1",
+        &["network web ipv6", "network db", "run c1 web db"],
+        Fate::On,
+    ),
+    (
+        "start c1",
+        &["network web ipv6", "network db", "run c1 web db", "stop c1"],
+        Fate::On,
+    ),
+    (
+        "rm c1",
+        &[
+            "network web ipv6",
+            "network db",
+            "run c1 web db",
+            "run c2 web",
+        ],
+        Fate::On,
+    ),
     ("rm c1 keep", &["network web", "run c1 web"], Fate::On),
-    ("delete network web", &["network web ipv6", "network db"], Fate::On),
+    (
+        "delete network web",
+        &["network web ipv6", "network db"],
+        Fate::On,
+    ),
 ];
 
 fn command(line: &str) -> Command {
@@ -47,6 +94,15 @@ fn before(lines: &[&str], deferred: bool) -> World {
     world.kernel.adopt(netns);
     world.kernel.defer_removals(deferred);
     for line in lines {
+        if *line == "crowd" {
+            for n in 0..crate::limits::CORE_PORTS_MAX {
+                world
+                    .ask(command(&format!("run x{n} web")))
+                    .unwrap()
+                    .unwrap();
+            }
+            continue;
+        }
         world.ask(command(line)).unwrap().unwrap();
         world.settle();
     }
@@ -58,12 +114,22 @@ fn before(lines: &[&str], deferred: bool) -> World {
 /// What people see, without what only counts attempts.
 fn summary(world: &World) -> Vec<String> {
     let control = &world.controller;
-    let networks = control.networks().map(|n| format!("{} {:?}", n.spec.name, n.state));
-    let sandboxes = control.sandboxes().map(|s| format!("{} {:?}", s.name, s.state));
+    let networks = control
+        .networks()
+        .map(|n| format!("{} {:?}", n.spec.name, n.state));
+    let sandboxes = control
+        .sandboxes()
+        .map(|s| format!("{} {:?}", s.name, s.state));
     let endpoints = control.endpoints().map(|e| {
-        let sandbox = e.sandbox.and_then(|id| control.sandbox(id)).map(|s| s.name.to_string());
+        let sandbox = e
+            .sandbox
+            .and_then(|id| control.sandbox(id))
+            .map(|s| s.name.to_string());
         let interface = e.attachment.as_ref().map(|a| a.interface.as_str());
-        format!("{} {:?} in {sandbox:?} as {interface:?}", e.name, e.addresses)
+        format!(
+            "{} {:?} in {sandbox:?} as {interface:?}",
+            e.name, e.addresses
+        )
     });
     networks.chain(sandboxes).chain(endpoints).collect()
 }
@@ -101,7 +167,11 @@ fn a_death_after_any_operation_leaves_all_or_nothing() {
             let expected = summary(if fate == Fate::Back { &start } else { &done });
             for n in 0..=total {
                 let mut world = die(&start, line, n, None);
-                assert_eq!(world.faults(), Vec::<String>::new(), "{line} after {n} of {total}");
+                assert_eq!(
+                    world.faults(),
+                    Vec::<String>::new(),
+                    "{line} after {n} of {total}"
+                );
                 assert_eq!(summary(&world), expected, "{line} after {n} of {total}");
                 if fate == Fate::Back {
                     world.ask(command(line)).unwrap().unwrap();
@@ -125,7 +195,11 @@ fn a_death_in_the_repair_after_a_death_changes_nothing() {
         for n in (0..=total).step_by(3) {
             for m in [0, 1, 2, 4, 7] {
                 let world = die(&start, line, n, Some(m));
-                assert_eq!(world.faults(), Vec::<String>::new(), "{line} after {n}, then {m}");
+                assert_eq!(
+                    world.faults(),
+                    Vec::<String>::new(),
+                    "{line} after {n}, then {m}"
+                );
                 assert_eq!(summary(&world), expected, "{line} after {n}, then {m}");
             }
         }
@@ -153,11 +227,19 @@ fn a_failure_of_any_operation_leaves_all_or_nothing() {
                 world.settle();
                 world.ask(Command::Repair).unwrap().unwrap();
                 world.settle();
-                assert_eq!(world.faults(), Vec::<String>::new(), "{line} with {fault:?}");
+                assert_eq!(
+                    world.faults(),
+                    Vec::<String>::new(),
+                    "{line} with {fault:?}"
+                );
                 if answer.is_err() {
                     world.ask(command(line)).unwrap().unwrap();
                     world.settle();
-                    assert_eq!(world.faults(), Vec::<String>::new(), "{line} again, {fault:?}");
+                    assert_eq!(
+                        world.faults(),
+                        Vec::<String>::new(),
+                        "{line} again, {fault:?}"
+                    );
                 }
             }
         }
@@ -172,7 +254,11 @@ fn a_full_store_leaves_everything_as_it_was() {
         let mut world = start.clone();
         world.store_full = true;
         let answer = world.ask(command(line)).unwrap();
-        assert_eq!(answer.unwrap_err().code, crate::reject::Code::Store, "{line}");
+        assert_eq!(
+            answer.unwrap_err().code,
+            crate::reject::Code::Store,
+            "{line}"
+        );
         assert_eq!(operations(&world), 0, "{line}");
         assert_eq!(summary(&world), summary(&start), "{line}");
         assert_eq!(world.store, start.store, "{line}");

@@ -10,45 +10,133 @@ use crate::reject::Code;
 const CASES: &[(&[&str], &str, Code)] = &[
     (&[], "network x subnet=10.0.2.0/25", Code::OverlappingSubnet),
     (&[], "network x subnet=10.0.0.0/14", Code::OverlappingSubnet),
-    (&["network a subnet=10.9.0.0/24"], "network x subnet=10.9.0.128/25", Code::OverlappingSubnet),
-    (&[], "network x subnet=10.9.0.0/24 gateway=10.8.0.1", Code::GatewayOutsideSubnet),
+    (
+        &["network a subnet=10.9.0.0/24"],
+        "network x subnet=10.9.0.128/25",
+        Code::OverlappingSubnet,
+    ),
+    (
+        &[],
+        "network x subnet=10.9.0.0/24 gateway=10.8.0.1",
+        Code::GatewayOutsideSubnet,
+    ),
     (&[], "network x subnet=10.9.0.7/24", Code::HostBitsSet),
-    (&[], "network x subnet=10.9.0.0/24 range=10.8.0.0/28", Code::InvalidAddress),
+    (
+        &[],
+        "network x subnet=10.9.0.0/24 range=10.8.0.0/28",
+        Code::InvalidAddress,
+    ),
     (&[], "network x subnet=224.0.0.0/24", Code::InvalidAddress),
-    (&[], "network x subnet=10.9.0.0/24 route=10.7.0.0/16,10.8.0.1", Code::InvalidAddress),
-    (&["network a"], "endpoint a;ip=10.8.0.1", Code::InvalidAddress),
-    (&["network a"], "endpoint a;ip=172.18.0.255", Code::InvalidAddress),
-    (&["network a"], "endpoint a;mac=01:00:00:00:00:01", Code::InvalidAddress),
-    (&["network a"], "endpoint a;ip=172.18.0.1", Code::AddressInUse),
-    (&["network a", "endpoint a"], "endpoint a;ip=172.18.0.2", Code::AddressInUse),
-    (&["network a subnet=10.9.0.0/30", "endpoint a"], "endpoint a", Code::PoolExhausted),
+    (
+        &[],
+        "network x subnet=10.9.0.0/24 route=10.7.0.0/16,10.8.0.1",
+        Code::InvalidAddress,
+    ),
+    (
+        &["network a"],
+        "endpoint a;ip=10.8.0.1",
+        Code::InvalidAddress,
+    ),
+    (
+        &["network a"],
+        "endpoint a;ip=172.18.0.255",
+        Code::InvalidAddress,
+    ),
+    (
+        &["network a"],
+        "endpoint a;mac=01:00:00:00:00:01",
+        Code::InvalidAddress,
+    ),
+    (
+        &["network a"],
+        "endpoint a;ip=172.18.0.1",
+        Code::AddressInUse,
+    ),
+    (
+        &["network a", "endpoint a"],
+        "endpoint a;ip=172.18.0.2",
+        Code::AddressInUse,
+    ),
+    (
+        &["network a subnet=10.9.0.0/30", "endpoint a"],
+        "endpoint a",
+        Code::PoolExhausted,
+    ),
     (&["network a"], "network a", Code::NameTaken),
     (&["run c"], "run c", Code::NameTaken),
-    (&["network a", "endpoint a;name=e"], "endpoint a;name=e", Code::NameTaken),
-    (&["network n predefined null"], "network x predefined null", Code::NameTaken),
+    (
+        &["network a", "endpoint a;name=e"],
+        "endpoint a;name=e",
+        Code::NameTaken,
+    ),
+    (
+        &["network n predefined null"],
+        "network x predefined null",
+        Code::NameTaken,
+    ),
     (&[], "delete network x", Code::UnknownNetwork),
     (&[], "run c x", Code::UnknownNetwork),
     (&[], "delete endpoint x", Code::UnknownEndpoint),
     (&["network a"], "delete endpoint a/x", Code::UnknownEndpoint),
     (&[], "stop x", Code::UnknownSandbox),
-    (&["network a", "network b", "run c a b"], "delete endpoint c", Code::AmbiguousReference),
-    (&["network a", "endpoint a"], "delete network a", Code::NetworkInUse),
+    (
+        &["network a", "network b", "run c a b"],
+        "delete endpoint c",
+        Code::AmbiguousReference,
+    ),
+    (
+        &["network a", "endpoint a"],
+        "delete network a",
+        Code::NetworkInUse,
+    ),
     (&[], "network bridge", Code::PredefinedNetwork),
-    (&["network a predefined"], "delete network a", Code::PredefinedNetwork),
-    (&["network a", "run c a", "run d"], "join c d", Code::AlreadyJoined),
-    (&["network a", "run c a"], "connect a;name=x c", Code::AlreadyJoined),
+    (
+        &["network a predefined"],
+        "delete network a",
+        Code::PredefinedNetwork,
+    ),
+    (
+        &["network a", "run c a", "run d"],
+        "join c d",
+        Code::AlreadyJoined,
+    ),
+    (
+        &["network a", "run c a"],
+        "connect a;name=x c",
+        Code::AlreadyJoined,
+    ),
     (&["network a", "run c"], "disconnect a c", Code::NotJoined),
-    (&["network a", "endpoint a;name=e"], "leave e", Code::NotJoined),
+    (
+        &["network a", "endpoint a;name=e"],
+        "leave e",
+        Code::NotJoined,
+    ),
     (&["run c", "stop c"], "stop c", Code::NotRunning),
     (&["run c"], "start c", Code::Running),
     (&["adopt c 5", "stop c"], "start c", Code::MissingNamespace),
     (&["adopt c 5"], "adopt d 5", Code::NamespaceTaken),
-    (&[], "network x device=much-too-long-a-name", Code::InterfaceName),
+    (
+        &[],
+        "network x device=much-too-long-a-name",
+        Code::InterfaceName,
+    ),
     (&[], "network x prefix=a/b", Code::InterfaceName),
-    (&["network a", "run c"], "connect a;if=a:b c", Code::InterfaceName),
+    (
+        &["network a", "run c"],
+        "connect a;if=a:b c",
+        Code::InterfaceName,
+    ),
     (&[], "network x device=eth0", Code::InterfaceNameTaken),
-    (&["network a device=br-a"], "network x device=br-a", Code::InterfaceNameTaken),
-    (&["network a", "run c"], "connect a;if=lo c", Code::InterfaceNameTaken),
+    (
+        &["network a device=br-a"],
+        "network x device=br-a",
+        Code::InterfaceNameTaken,
+    ),
+    (
+        &["network a", "run c"],
+        "connect a;if=lo c",
+        Code::InterfaceNameTaken,
+    ),
     (
         &["network a", "network b", "run c a;if=lan0"],
         "connect b;if=lan0 c",
@@ -56,10 +144,22 @@ const CASES: &[(&[&str], &str, Code)] = &[
     ),
     (&[], "network x mtu=67", Code::MtuRange),
     (&[], "network x no-ipv4", Code::InvalidCombination),
-    (&[], "network x no-ipv4 ipv6 subnet=10.9.0.0/24", Code::InvalidCombination),
-    (&["network n predefined null", "network a"], "run c n a", Code::InvalidCombination),
+    (
+        &[],
+        "network x no-ipv4 ipv6 subnet=10.9.0.0/24",
+        Code::InvalidCombination,
+    ),
+    (
+        &["network n predefined null", "network a"],
+        "run c n a",
+        Code::InvalidCombination,
+    ),
     (&["network a"], "share c a", Code::InvalidCombination),
-    (&["network h predefined host"], "run c h", Code::InvalidCombination),
+    (
+        &["network h predefined host"],
+        "run c h",
+        Code::InvalidCombination,
+    ),
     (
         &["network a route=10.7.0.0/16", "network b route=10.7.0.0/16"],
         "run c a b",
@@ -69,14 +169,21 @@ const CASES: &[(&[&str], &str, Code)] = &[
 
 fn refused(world: &mut World, line: &str, code: Code) {
     let before = format!("{:?}", world.held_objects());
-    let reject = world.ask(script::command(line).unwrap()).unwrap().expect_err(line);
+    let reject = world
+        .ask(script::command(line).unwrap())
+        .unwrap()
+        .expect_err(line);
     assert_eq!(reject.code, code, "{line}: {reject}");
     for text in [&reject.object, &reject.message, &reject.hint] {
         assert!(!text.trim().is_empty(), "{line}: {reject:?}");
         assert!(!text.ends_with('.') && text.len() < 400, "{line}: {text}");
     }
     assert_ne!(reject.message, reject.hint, "{line}");
-    assert_eq!(format!("{:?}", world.held_objects()), before, "{line} left something behind");
+    assert_eq!(
+        format!("{:?}", world.held_objects()),
+        before,
+        "{line} left something behind"
+    );
 }
 
 #[test]
@@ -84,7 +191,10 @@ fn refusals_say_what_and_why_and_what_to_do() {
     for (lines, line, code) in CASES {
         let mut world = World::new();
         for line in *lines {
-            world.ask(script::command(line).unwrap()).unwrap().expect(line);
+            world
+                .ask(script::command(line).unwrap())
+                .unwrap()
+                .expect(line);
         }
         refused(&mut world, line, *code);
         world.check();

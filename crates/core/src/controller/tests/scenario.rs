@@ -20,11 +20,18 @@ use crate::subject::Subject;
 #[test]
 fn scenarios_go_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|end| end == "txt"));
     files.sort();
-    assert!(files.len() >= 15, "{} scenarios in {}", files.len(), folder.display());
+    assert!(
+        files.len() >= 15,
+        "{} scenarios in {}",
+        files.len(),
+        folder.display()
+    );
     let update = std::env::var_os("TOMBOLO_UPDATE").is_some();
     let mut differing = vec![];
     for path in files {
@@ -36,16 +43,35 @@ fn scenarios_go_as_written() {
         if update {
             std::fs::write(&path, found).unwrap();
         } else if written != found {
-            differing.push(format!("{}:\n{}", path.display(), first_difference(&written, &found)));
+            differing.push(format!(
+                "{}:\n{}",
+                path.display(),
+                first_difference(&written, &found)
+            ));
         }
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
 fn first_difference(written: &str, found: &str) -> String {
-    let same = written.lines().zip(found.lines()).take_while(|(a, b)| a == b).count();
-    let part = |text: &str| text.lines().skip(same).take(12).collect::<Vec<_>>().join("\n");
-    format!("from line {}\n--- written\n{}\n--- found\n{}\n", same + 1, part(written), part(found))
+    let same = written
+        .lines()
+        .zip(found.lines())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let part = |text: &str| {
+        text.lines()
+            .skip(same)
+            .take(12)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    format!(
+        "from line {}\n--- written\n{}\n--- found\n{}\n",
+        same + 1,
+        part(written),
+        part(found)
+    )
 }
 
 /// A script under way.
@@ -59,8 +85,11 @@ struct Scenario {
 impl Scenario {
     /// The script with what follows from each of its lines.
     fn play(text: &str) -> String {
-        let mut scenario =
-            Self { world: World::new(), words: BTreeMap::new(), out: String::new() };
+        let mut scenario = Self {
+            world: World::new(),
+            words: BTreeMap::new(),
+            out: String::new(),
+        };
         scenario.world.sights.clear();
         for line in text.lines().filter(|line| !line.starts_with("    ")) {
             scenario.out.push_str(line);
@@ -112,9 +141,12 @@ impl Scenario {
             ["exists", netns] => self.exists(netns),
             ["vanish", sandbox] => self.vanish_netns(sandbox),
             ["foreign", "bridge", name, address] => {
-                self.world.put_foreign_bridge(name, address.parse().unwrap());
+                self.world
+                    .put_foreign_bridge(name, address.parse().unwrap());
             }
-            ["crowd", n, network] => self.crowd(n.parse().unwrap(), |n| format!("run x{n} {network}")),
+            ["crowd", n, network] => {
+                self.crowd(n.parse().unwrap(), |n| format!("run x{n} {network}"))
+            }
             ["thin", n] => self.crowd(n.parse().unwrap(), |n| format!("rm x{n}")),
             ["show"] => self.show(),
             ["kernel", pattern @ ..] => self.kernel(&pattern.join(" ")),
@@ -123,7 +155,9 @@ impl Scenario {
                 if faults.is_empty() {
                     self.say("all is as it should be");
                 }
-                faults.iter().for_each(|fault| self.say(&format!("WRONG {fault}")));
+                faults
+                    .iter()
+                    .for_each(|fault| self.say(&format!("WRONG {fault}")));
             }
             _ => panic!("unknown line {line:?}"),
         }
@@ -135,11 +169,17 @@ impl Scenario {
         match self.world.controller.dry_run(self.world.now_ms, command) {
             Ok(ops) => {
                 for (op, owners) in ops {
-                    let owners: Vec<&str> =
-                        owners.iter().map(|o| o.split('/').next().unwrap_or_default()).collect();
+                    let owners: Vec<&str> = owners
+                        .iter()
+                        .map(|o| o.split('/').next().unwrap_or_default())
+                        .collect();
                     let kind = op.to_string();
                     let words: Vec<&str> = kind.split_whitespace().take(2).collect();
-                    self.say(&format!("would {} for {}", words.join(" "), owners.join(", ")));
+                    self.say(&format!(
+                        "would {} for {}",
+                        words.join(" "),
+                        owners.join(", ")
+                    ));
                 }
             }
             Err(reject) => self.say(&format!("would be refused: {}", reject.code.as_str())),
@@ -153,7 +193,11 @@ impl Scenario {
             ["route", net] => facts.routes.push(net.parse().unwrap()),
             ["no", "ipv6"] => facts.ipv6 = false,
             ["sysctl", path, value] => {
-                drop(facts.sysctls.insert((*path).to_owned(), (*value).to_owned()));
+                drop(
+                    facts
+                        .sysctls
+                        .insert((*path).to_owned(), (*value).to_owned()),
+                );
             }
             ["link", name] => drop(facts.links.insert((*name).to_owned(), Default::default())),
             _ => panic!("unknown fact {words:?}"),
@@ -201,7 +245,10 @@ impl Scenario {
     /// Many requests of one kind, of which nothing is told but that they succeeded.
     fn crowd(&mut self, count: usize, line: impl Fn(usize) -> String) {
         for n in 0..count {
-            self.world.ask(script::command(&line(n)).unwrap()).unwrap().unwrap();
+            self.world
+                .ask(script::command(&line(n)).unwrap())
+                .unwrap()
+                .unwrap();
             self.learn();
         }
         self.world.sights.clear();
@@ -211,14 +258,22 @@ impl Scenario {
     fn exists(&mut self, inode: &str) {
         let path = PathBuf::from(format!("/proc/{inode}/ns/net"));
         let inode = inode.parse().unwrap();
-        self.world.kernel.adopt(Netns::Adopted { path: path.into(), inode });
+        self.world.kernel.adopt(Netns::Adopted {
+            path: path.into(),
+            inode,
+        });
     }
 
     /// The last process leaves a namespace of somebody else.
     fn vanish_netns(&mut self, sandbox: &str) {
         let netns = self.world.netns(sandbox).unwrap();
         let inside = |key: &Key| key.netns() == netns;
-        let keys: Vec<Key> = self.world.held_objects().into_keys().filter(inside).collect();
+        let keys: Vec<Key> = self
+            .world
+            .held_objects()
+            .into_keys()
+            .filter(inside)
+            .collect();
         for key in keys {
             self.world.kernel.vanish(&key);
         }
@@ -232,18 +287,34 @@ impl Scenario {
             let subnets: Vec<String> = network.pools.iter().map(|p| p.subnet.to_string()).collect();
             let mtu = control.mtu(network);
             let state = format!("{:?}", network.state).to_lowercase();
-            lines.push(format!("network {} {state} {} mtu {mtu}", network.spec.name, subnets.join(" ")));
+            lines.push(format!(
+                "network {} {state} {} mtu {mtu}",
+                network.spec.name,
+                subnets.join(" ")
+            ));
         }
         for sandbox in control.sandboxes() {
             let state = format!("{:?}", sandbox.state).to_lowercase();
             lines.push(format!("sandbox {} {state}", sandbox.name));
         }
         for endpoint in control.endpoints() {
-            let addresses: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();
-            let at = endpoint.attachment.as_ref().map_or("detached".to_owned(), |a| {
-                if a.leaf == 0 { a.interface.clone() } else { format!("{} leaf {}", a.interface, a.leaf) }
-            });
-            lines.push(format!("endpoint {} {} {at}", self.label(endpoint), addresses.join(" ")));
+            let addresses: Vec<String> =
+                endpoint.addresses.iter().map(ToString::to_string).collect();
+            let at = endpoint
+                .attachment
+                .as_ref()
+                .map_or("detached".to_owned(), |a| {
+                    if a.leaf == 0 {
+                        a.interface.clone()
+                    } else {
+                        format!("{} leaf {}", a.interface, a.leaf)
+                    }
+                });
+            lines.push(format!(
+                "endpoint {} {} {at}",
+                self.label(endpoint),
+                addresses.join(" ")
+            ));
         }
         lines.sort();
         lines.iter().for_each(|line| self.say(line));
@@ -252,7 +323,9 @@ impl Scenario {
     fn kernel(&mut self, pattern: &str) {
         self.learn();
         let objects = self.world.held_objects();
-        let lines = objects.iter().map(|(key, spec)| self.readable(&format!("{key} {spec}")));
+        let lines = objects
+            .iter()
+            .map(|(key, spec)| self.readable(&format!("{key} {spec}")));
         let mut lines: Vec<String> = lines.filter(|line| line.contains(pattern)).collect();
         lines.sort();
         if lines.is_empty() {
@@ -289,16 +362,26 @@ impl Scenario {
         match answer {
             Ok(Reply::Done) => self.say("ok"),
             Ok(Reply::Network(id)) => self.say(&format!("ok network {id}")),
-            Ok(Reply::Pruned { networks, endpoints, sandboxes }) => {
+            Ok(Reply::Pruned {
+                networks,
+                endpoints,
+                sandboxes,
+            }) => {
                 let all = [networks, endpoints, sandboxes].map(|names| names.join(" "));
                 self.say(&format!("ok pruned {}", all.join(", ")));
             }
             Ok(Reply::Endpoint(id)) => self.say(&format!("ok endpoint {id}")),
             Ok(Reply::Sandbox(id)) => self.say(&format!("ok sandbox {id}")),
             Ok(Reply::Operations { ops, failures }) => {
-                self.say(&format!("ok {} operations, {} failures", ops.len(), failures.len()));
+                self.say(&format!(
+                    "ok {} operations, {} failures",
+                    ops.len(),
+                    failures.len()
+                ));
                 ops.iter().for_each(|op| self.say(&format!("  {op}")));
-                failures.iter().for_each(|(key, error)| self.say(&format!("  {key}: {error}")));
+                failures
+                    .iter()
+                    .for_each(|(key, error)| self.say(&format!("  {key}: {error}")));
             }
             Err(reject) => {
                 let (code, kind) = (reject.code.as_str(), reject.code.kind());
@@ -336,12 +419,24 @@ impl Scenario {
             let name = &network.spec.name;
             words.push((network.device.clone(), format!("br({name})")));
             words.push((network.id.to_string(), format!("{name}")));
-            words.push((names::bridge_mac(network.id).to_string(), format!("mac(br({name}))")));
+            words.push((
+                names::bridge_mac(network.id).to_string(),
+                format!("mac(br({name}))"),
+            ));
             for leaf in 1..4 {
                 let link = |name: Result<IfName, _>| name.map(|name| name.to_string()).unwrap();
-                words.push((link(names::leaf(network.id, leaf)), format!("leaf({name}/{leaf})")));
-                words.push((link(names::leaf_port(network.id, leaf)), format!("up({name}/{leaf})")));
-                words.push((link(names::leaf_uplink(network.id, leaf)), format!("down({name}/{leaf})")));
+                words.push((
+                    link(names::leaf(network.id, leaf)),
+                    format!("leaf({name}/{leaf})"),
+                ));
+                words.push((
+                    link(names::leaf_port(network.id, leaf)),
+                    format!("up({name}/{leaf})"),
+                ));
+                words.push((
+                    link(names::leaf_uplink(network.id, leaf)),
+                    format!("down({name}/{leaf})"),
+                ));
             }
         }
         for sandbox in control.sandboxes() {
@@ -350,16 +445,28 @@ impl Scenario {
             if sandbox.spec.netns == SandboxNetns::Host {
                 continue;
             }
-            words.push((netns, format!("ns({}){}", sandbox.name, "'".repeat(sandbox.epoch as usize - 1))));
+            words.push((
+                netns,
+                format!(
+                    "ns({}){}",
+                    sandbox.name,
+                    "'".repeat(sandbox.epoch as usize - 1)
+                ),
+            ));
         }
         for endpoint in control.endpoints() {
             let label = self.label(endpoint);
             words.push((endpoint.id.to_string(), label.clone()));
-            words.push((tombolo_netstate::Mac(endpoint.mac).to_string(), format!("mac({label})")));
+            words.push((
+                tombolo_netstate::Mac(endpoint.mac).to_string(),
+                format!("mac({label})"),
+            ));
             let port = names::mac(&[b"port", &endpoint.id.0.to_be_bytes()]);
             words.push((port.to_string(), format!("port-mac({label})")));
             let marks = "'".repeat((endpoint.epoch as usize).saturating_sub(1));
-            let host = names::host_end(endpoint.id, endpoint.epoch).unwrap().to_string();
+            let host = names::host_end(endpoint.id, endpoint.epoch)
+                .unwrap()
+                .to_string();
             words.push((host, format!("veth({label}){marks}")));
         }
         self.words.extend(words);
@@ -370,8 +477,14 @@ impl Scenario {
 #[test]
 fn objects_name_their_owners() {
     let mut world = World::new();
-    world.ask(script::command("network web ipv6").unwrap()).unwrap().unwrap();
-    let network = world.controller.find_network(&Reference("web".to_owned())).unwrap();
+    world
+        .ask(script::command("network web ipv6").unwrap())
+        .unwrap()
+        .unwrap();
+    let network = world
+        .controller
+        .find_network(&Reference("web".to_owned()))
+        .unwrap();
     let name = IfName::new(&network.device).unwrap();
     let owner = Subject::Network(network.id).owner().to_string();
     assert_eq!(world.controller.owners_of_link(name), vec![owner]);

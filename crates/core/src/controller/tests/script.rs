@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::command::{Command, Reference};
 use crate::model::{
-    DnsSettings, Driver, EndpointSpec, NetworkSpec, SandboxNetns, SandboxSpec, StaticRoute, SubnetSpec,
+    DnsSettings, Driver, EndpointSpec, NetworkSpec, SandboxNetns, SandboxSpec, StaticRoute,
+    SubnetSpec,
 };
 
 /// The request that a line means; `None` for a line that is none.
@@ -14,7 +15,10 @@ pub(super) fn command(line: &str) -> Option<Command> {
     Some(match words.as_slice() {
         ["network", text, options @ ..] => {
             let predefined = options.contains(&"predefined");
-            Command::CreateNetwork { spec: Box::new(network(text, options)), predefined }
+            Command::CreateNetwork {
+                spec: Box::new(network(text, options)),
+                predefined,
+            }
         }
         ["prune"] => Command::Prune,
         ["prune", "networks"] => Command::PruneNetworks,
@@ -23,25 +27,50 @@ pub(super) fn command(line: &str) -> Option<Command> {
         ["run", text, networks @ ..] => run(text, SandboxNetns::New, networks),
         ["adopt", text, inode, networks @ ..] => {
             let path = format!("/proc/{inode}/ns/net").into();
-            run(text, SandboxNetns::Adopted { path, inode: inode.parse().ok()? }, networks)
+            run(
+                text,
+                SandboxNetns::Adopted {
+                    path,
+                    inode: inode.parse().ok()?,
+                },
+                networks,
+            )
         }
         ["share", text, networks @ ..] => run(text, SandboxNetns::Host, networks),
         ["stop", text] => Command::StopSandbox(name(text)),
         ["start", text] => Command::StartSandbox(name(text)),
-        ["rm", text] => Command::DeleteSandbox { sandbox: name(text), keep_endpoints: false },
-        ["rm", text, "keep"] => Command::DeleteSandbox { sandbox: name(text), keep_endpoints: true },
+        ["rm", text] => Command::DeleteSandbox {
+            sandbox: name(text),
+            keep_endpoints: false,
+        },
+        ["rm", text, "keep"] => Command::DeleteSandbox {
+            sandbox: name(text),
+            keep_endpoints: true,
+        },
         ["connect", network, sandbox] => {
             let (network, spec) = place(network);
-            Command::CreateEndpoint { network, sandbox: Some(name(sandbox)), spec: Box::new(spec) }
+            Command::CreateEndpoint {
+                network,
+                sandbox: Some(name(sandbox)),
+                spec: Box::new(spec),
+            }
         }
         ["endpoint", network] => {
             let (network, spec) = place(network);
-            Command::CreateEndpoint { network, sandbox: None, spec: Box::new(spec) }
+            Command::CreateEndpoint {
+                network,
+                sandbox: None,
+                spec: Box::new(spec),
+            }
         }
-        ["disconnect", network, sandbox] => {
-            Command::Disconnect { network: name(network), sandbox: name(sandbox) }
-        }
-        ["join", endpoint, sandbox] => Command::Join { endpoint: name(endpoint), sandbox: name(sandbox) },
+        ["disconnect", network, sandbox] => Command::Disconnect {
+            network: name(network),
+            sandbox: name(sandbox),
+        },
+        ["join", endpoint, sandbox] => Command::Join {
+            endpoint: name(endpoint),
+            sandbox: name(sandbox),
+        },
         ["leave", endpoint] => Command::Leave(name(endpoint)),
         ["delete", "network", text] => Command::DeleteNetwork(name(text)),
         ["delete", "endpoint", text] => Command::DeleteEndpoint(name(text)),
@@ -84,22 +113,28 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
             "device" => spec.device = Some(value.to_owned()),
             "prefix" => value.clone_into(&mut spec.interface_prefix),
             "snat" => spec.snat.push(value.parse().unwrap()),
-            "labels" => {
-                let count: usize = value.parse().unwrap();
-                spec.labels = (0..count).map(|n| (format!("k{n}"), String::new())).collect();
-            }
-            "label" => drop(spec.labels.insert("k".to_owned(), "x".repeat(value.parse().unwrap()))),
             "route" => {
                 let (destination, via) = value.split_once(',').unwrap_or((value, ""));
                 let via = via.parse().ok();
-                spec.routes.push(StaticRoute { destination: destination.parse().unwrap(), via });
+                spec.routes.push(StaticRoute {
+                    destination: destination.parse().unwrap(),
+                    via,
+                });
             }
             "subnet" => {
                 let subnet = Some(value.parse().unwrap());
-                spec.subnets.push(SubnetSpec { subnet, ..SubnetSpec::default() });
+                spec.subnets.push(SubnetSpec {
+                    subnet,
+                    ..SubnetSpec::default()
+                });
             }
             "gateway" => spec.subnets.last_mut().unwrap().gateway = value.parse().ok(),
-            "range" => spec.subnets.last_mut().unwrap().ranges.push(value.parse().unwrap()),
+            "range" => spec
+                .subnets
+                .last_mut()
+                .unwrap()
+                .ranges
+                .push(value.parse().unwrap()),
             "reserve" => {
                 let (name, ip) = value.split_once(',').unwrap();
                 let reserved = &mut spec.subnets.last_mut().unwrap().reserved;
@@ -122,7 +157,10 @@ fn run(name: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
         labels: BTreeMap::new(),
     };
     let networks = networks.iter().map(|text| place(text)).collect();
-    Command::CreateSandbox { spec: Box::new(spec), networks }
+    Command::CreateSandbox {
+        spec: Box::new(spec),
+        networks,
+    }
 }
 
 /// A network with what an endpoint in it should be: `web;ip=10.1.0.9;priority=5`.

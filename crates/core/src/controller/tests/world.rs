@@ -107,7 +107,11 @@ impl World {
         self.open.insert(request, command.clone());
         // Digits that differ early, so that short ids do.
         let seed = u128::from(crate::id::stable_hash(&[&self.requests.to_be_bytes()])) << 64;
-        self.handle(Event::Command { request, command, seed });
+        self.handle(Event::Command {
+            request,
+            command,
+            seed,
+        });
         request
     }
 
@@ -193,7 +197,10 @@ impl World {
 
     /// Puts in an interface of somebody else.
     pub(super) fn put_foreign_bridge(&mut self, name: &str, address: IpNet) {
-        let at = LinkKey { netns: Netns::Host, name: IfName::new(name).unwrap() };
+        let at = LinkKey {
+            netns: Netns::Host,
+            name: IfName::new(name).unwrap(),
+        };
         let link = LinkSpec {
             kind: LinkKind::Bridge { snooping: true },
             mac: Mac([2, 0, 0, 0, 0, 9]),
@@ -203,16 +210,30 @@ impl World {
             link_local: true,
             alias: "".into(),
         };
-        let ip = AddressKey { netns: Netns::Host, link: at.name, ip: address.addr() };
+        let ip = AddressKey {
+            netns: Netns::Host,
+            link: at.name,
+            ip: address.addr(),
+        };
         let prefix_len = address.prefix_len();
-        let spec = AddressSpec { prefix_len, prefix_route: true, announce: None };
-        self.foreign.push((Key::Link(at), Spec::Link(Box::new(link))));
+        let spec = AddressSpec {
+            prefix_len,
+            prefix_route: true,
+            announce: None,
+        };
+        self.foreign
+            .push((Key::Link(at), Spec::Link(Box::new(link))));
         self.foreign.push((Key::Address(ip), Spec::Address(spec)));
         for (key, spec) in &self.foreign[self.foreign.len() - 2..] {
             self.kernel.put_foreign(key.clone(), spec).unwrap();
         }
         let addresses = vec![address];
-        let fact = LinkFact { bridge: true, mtu: 1_500, addresses, ours: false };
+        let fact = LinkFact {
+            bridge: true,
+            mtu: 1_500,
+            addresses,
+            ours: false,
+        };
         self.facts.links.insert(name.to_owned(), fact);
         self.tell_facts();
     }
@@ -233,13 +254,17 @@ impl World {
         }
         let pools = DefaultPools::default().with_ula(&[7; 8]).unwrap();
         self.controller = Controller::new(self.settings.clone(), pools, self.real_facts());
-        let records = self.store.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
+        let records = self
+            .store
+            .iter()
+            .map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
         let restored = self.controller.restore(records, rebooted).unwrap();
         for write in restored.writes {
             self.write(write.key, write.value);
         }
         self.sights.push(Sight::Restored(restored.notes));
-        self.kernel.inject(self.after_restart.pop().unwrap_or_default());
+        self.kernel
+            .inject(self.after_restart.pop().unwrap_or_default());
         self.ask(Command::Repair);
     }
 
@@ -253,7 +278,9 @@ impl World {
         let mut facts = self.facts.clone();
         for (key, spec) in self.kernel.objects() {
             if let (Key::Sysctl(key), Spec::Sysctl(spec)) = (key, spec) {
-                facts.sysctls.insert(key.path.to_string(), spec.value.to_string());
+                facts
+                    .sysctls
+                    .insert(key.path.to_string(), spec.value.to_string());
             }
         }
         facts
@@ -266,12 +293,18 @@ impl World {
     }
 
     fn decide(&mut self, decision: Decision) {
-        let Decision { writes, effects, replies, .. } = decision;
+        let Decision {
+            writes,
+            effects,
+            replies,
+            ..
+        } = decision;
         let mut refused = vec![];
         if self.store_full && !writes.is_empty() {
             // Outcomes are stored later.
             let outcomes = writes.into_iter().filter(|write| write.intent_of.is_none());
-            self.owed.extend(outcomes.map(|write| (write.key, write.value)));
+            self.owed
+                .extend(outcomes.map(|write| (write.key, write.value)));
             refused = effects.iter().filter_map(job_of).collect();
         } else {
             if !self.store_full {
@@ -295,7 +328,10 @@ impl World {
             self.answer(request, answer);
         }
         if !refused.is_empty() {
-            self.handle(Event::NotStored { jobs: refused, reason: "no space".into() });
+            self.handle(Event::NotStored {
+                jobs: refused,
+                reason: "no space".into(),
+            });
         }
     }
 
@@ -325,7 +361,11 @@ impl World {
                     }
                 }
             }
-            Effect::Observe { job, sandboxes, sysctls } => {
+            Effect::Observe {
+                job,
+                sandboxes,
+                sysctls,
+            } => {
                 let mut found = self.kernel.objects();
                 found.retain(|key, _| match key {
                     Key::Netns(_) => true,
@@ -334,7 +374,11 @@ impl World {
                 });
                 let gone = |netns: &Netns| self.missing.contains(netns);
                 let missing = sandboxes.into_iter().filter(gone).collect();
-                self.reports.push(Event::Observed { job, found: Ok(Box::new(found)), missing });
+                self.reports.push(Event::Observed {
+                    job,
+                    found: Ok(Box::new(found)),
+                    missing,
+                });
             }
             Effect::WriteFiles(id) => self.sights.push(Sight::Files(id, true)),
             Effect::RemoveFiles(id) => self.sights.push(Sight::Files(id, false)),
@@ -362,16 +406,27 @@ impl World {
         let mut faults = vec![];
         let control = &self.controller;
         let (desired, held) = (control.desired.objects(), self.held_objects());
-        for key in desired.keys().chain(held.keys()).chain(control.believed.keys()) {
+        for key in desired
+            .keys()
+            .chain(held.keys())
+            .chain(control.believed.keys())
+        {
             let (want, have, think) = (desired.get(key), held.get(key), control.believed.get(key));
             if want != have || want != think {
                 let text = |spec: Option<&Spec>| spec.map_or("-".to_owned(), Spec::to_string);
                 let (want, have, think) = (text(want), text(have), text(think));
-                faults.push(format!("{key}: desired {want}; in the kernel {have}; believed {think}"));
+                faults.push(format!(
+                    "{key}: desired {want}; in the kernel {have}; believed {think}"
+                ));
             }
         }
         faults.dedup();
-        faults.extend(self.kernel.trespasses().iter().map(|key| format!("touched {key}")));
+        faults.extend(
+            self.kernel
+                .trespasses()
+                .iter()
+                .map(|key| format!("touched {key}")),
+        );
         self.check_addresses(&mut faults);
         self.check_rest(&mut faults);
         self.check_records(&mut faults);
@@ -383,22 +438,35 @@ impl World {
         let mut addresses = BTreeMap::new();
         for endpoint in control.endpoints() {
             for address in &endpoint.addresses {
-                if addresses.insert(address.addr(), endpoint.id.to_string()).is_some() {
+                if addresses
+                    .insert(address.addr(), endpoint.id.to_string())
+                    .is_some()
+                {
                     faults.push(format!("two endpoints have {address}"));
                 }
             }
         }
         let pools = || control.state.space.pools();
-        let leases = pools().flat_map(|pool| pool.leases()).map(|(ip, lease)| (ip, lease.owner.clone()));
+        let leases = pools()
+            .flat_map(|pool| pool.leases())
+            .map(|(ip, lease)| (ip, lease.owner.clone()));
         same(faults, "leases", &leases.collect(), &addresses);
         let subnets: BTreeSet<IpNet> = pools().map(crate::ipam::Pool::subnet).collect();
-        let wanted = control.networks().flat_map(|n| n.pools.iter().map(|pool| pool.subnet)).collect();
+        let wanted = control
+            .networks()
+            .flat_map(|n| n.pools.iter().map(|pool| pool.subnet))
+            .collect();
         same(faults, "pools", &subnets, &wanted);
     }
 
     fn check_rest(&self, faults: &mut Vec<String>) {
         let control = &self.controller;
-        same(faults, "requests without an answer", &self.open, &BTreeMap::new());
+        same(
+            faults,
+            "requests without an answer",
+            &self.open,
+            &BTreeMap::new(),
+        );
         let counts = [
             ("jobs", control.jobs.len()),
             ("busy", control.busy.len()),
@@ -429,9 +497,17 @@ impl World {
         }
         let pools = DefaultPools::default().with_ula(&[7; 8]).unwrap();
         let mut copy = Controller::new(self.settings.clone(), pools, control.facts.clone());
-        let records = self.store.iter().map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
+        let records = self
+            .store
+            .iter()
+            .map(|(key, bytes)| (key.as_str(), bytes.as_slice()));
         let restored = copy.restore(records, false).unwrap();
-        faults.extend(restored.notes.iter().map(|note| format!("a restart would say: {note}")));
+        faults.extend(
+            restored
+                .notes
+                .iter()
+                .map(|note| format!("a restart would say: {note}")),
+        );
         if !control.networks().eq(copy.networks()) {
             faults.push("networks differ from their records".to_owned());
         }
@@ -441,12 +517,20 @@ impl World {
         if !control.endpoints().eq(copy.endpoints()) {
             faults.push("endpoints differ from their records".to_owned());
         }
-        same(faults, "stored sysctls", &copy.sysctls_before, &control.sysctls_before);
+        same(
+            faults,
+            "stored sysctls",
+            &copy.sysctls_before,
+            &control.sysctls_before,
+        );
     }
 
     /// The namespace of the sandbox of that name.
     pub(super) fn netns(&self, name: &str) -> Option<Netns> {
-        let found = self.controller.sandboxes().find(|s| s.name.as_str() == name)?;
+        let found = self
+            .controller
+            .sandboxes()
+            .find(|s| s.name.as_str() == name)?;
         Some(driver::netns_of(found))
     }
 }
@@ -466,10 +550,17 @@ fn job_of(effect: &Effect) -> Option<JobId> {
 
 fn facts() -> Facts {
     let net = |text: &str| text.parse::<IpNet>().unwrap();
-    let eth0 = LinkFact { mtu: 1_500, addresses: vec![net("10.0.2.15/24")], ..LinkFact::default() };
+    let eth0 = LinkFact {
+        mtu: 1_500,
+        addresses: vec![net("10.0.2.15/24")],
+        ..LinkFact::default()
+    };
     let sysctl = |path: &str, value: &str| (path.to_owned(), value.to_owned());
     Facts {
-        uplinks: vec![Uplink { name: "eth0".to_owned(), mtu: 1_500 }],
+        uplinks: vec![Uplink {
+            name: "eth0".to_owned(),
+            mtu: 1_500,
+        }],
         routes: vec![net("10.0.2.0/24")],
         resolvers: vec!["10.0.2.3".parse().unwrap()],
         links: BTreeMap::from([("eth0".to_owned(), eth0)]),
