@@ -4,17 +4,18 @@
 //! ends, however it ends. The real host is looked at before and after, and the two must be equal.
 
 mod leftovers;
+mod scenario;
 mod scratch;
 mod steps;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use self::leftovers::{HostState, MARK};
-use self::scratch::{Background, REAL_NAMESPACES, Scratch};
+use self::scenario::Scenario;
+use self::scratch::{REAL_NAMESPACES, Scratch};
 use self::steps::Steps;
 use crate::packages::{self, Use};
 use crate::{process, workspace};
@@ -89,60 +90,6 @@ fn enter(binary: &Path, token: &str) -> Result<Command> {
 pub(crate) fn inside(binary: &Path) -> Result<bool> {
     let scratch = Scratch::build(binary)?;
     let mut steps = Steps::new("Tombolo on a scratch host");
-    scenario(&scratch, &mut steps)?;
+    Scenario::play(&scratch, &mut steps)?;
     Ok(steps.finish())
-}
-
-/// What the demo shows.
-fn scenario(scratch: &Scratch, steps: &mut Steps) -> Result<()> {
-    steps.step("a host with one uplink, and the world outside it");
-    steps.run(scratch.host("ip").args(["-brief", "address"]))?;
-    steps.run(scratch.outside("ip").args(["-brief", "address"]))?;
-    for address in [
-        scratch::OUTSIDE_V4,
-        scratch::OUTSIDE_V6,
-        scratch::FAR_V4,
-        scratch::FAR_V6,
-    ] {
-        let mut ping = scratch.host("ping");
-        ping.args(["-c1", "-W2", "-q", address]);
-        steps.must(&format!("the host reaches {address}"), &mut ping)?;
-    }
-    for address in [scratch::HOST_V4, scratch::HOST_V6] {
-        let mut ping = scratch.outside("ping");
-        ping.args(["-c1", "-W2", "-q", address]);
-        steps.must(&format!("the world reaches {address}"), &mut ping)?;
-    }
-    steps.step("a server in the world outside");
-    let mut server = scratch.outside("python3");
-    server.args([
-        "-m",
-        "http.server",
-        "--bind",
-        "::",
-        "--directory",
-        "/run/scratch/bin",
-        "80",
-    ]);
-    let mut server = Background::start(&mut server, Path::new("/run/scratch/server.log"))?;
-    let listens = || {
-        let sockets = process::read(scratch.outside("ss").args(["-Htln", "sport = :80"]));
-        sockets.is_ok_and(|lines| !lines.is_empty())
-    };
-    server.wait_until(Duration::from_secs(10), listens)?;
-    for url in ["http://198.51.100.1/", "http://[2001:db8:ffff::1]/"] {
-        let mut curl = scratch.host("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--max-time",
-            "5",
-            "--output",
-            "/dev/null",
-        ]);
-        curl.args(["--write-out", "%{http_code}\\n", url]);
-        let code = steps.must("the host fetches a page", &mut curl)?;
-        steps.check("the page is there", code.trim() == "200");
-    }
-    Ok(())
 }

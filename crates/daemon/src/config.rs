@@ -44,7 +44,11 @@ pub(crate) enum ConfigError {
 
 /// Flags of `tombolo daemon`. Each overrides the setting of the same name in the file.
 #[derive(Debug, Default, Parser)]
-#[command(name = "tombolo daemon", about = "Owns the container networks of this host", version)]
+#[command(
+    name = "tombolo daemon",
+    about = "Owns the container networks of this host",
+    version
+)]
 pub(crate) struct Flags {
     /// Read the configuration from this file.
     #[arg(long, value_name = "FILE")]
@@ -252,7 +256,9 @@ impl Config {
         let path = flags.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
         let mut config = match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&path, &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() =>
+            {
                 Self::default()
             }
             Err(source) => return Err(ConfigError::Read { path, source }),
@@ -271,7 +277,9 @@ impl Config {
 
     /// The Unix socket of the API.
     pub(crate) fn socket_path(&self) -> PathBuf {
-        self.socket.clone().unwrap_or_else(|| self.run_dir.join("tombolo.sock"))
+        self.socket
+            .clone()
+            .unwrap_or_else(|| self.run_dir.join("tombolo.sock"))
     }
 
     /// The administrator's choices that planners depend on.
@@ -302,7 +310,12 @@ impl Config {
         set(&mut self.ip_forward, flags.ip_forward.as_ref());
         some(&mut self.mtu, flags.mtu.as_ref());
         if let Some(listen) = &flags.tcp {
-            let tcp = Tcp { listen: listen.clone(), ca: None, cert: None, key: None };
+            let tcp = Tcp {
+                listen: listen.clone(),
+                ca: None,
+                cert: None,
+                key: None,
+            };
             self.tcp.get_or_insert(tcp).listen.clone_from(listen);
         }
         if let Some(tcp) = &mut self.tcp {
@@ -311,7 +324,8 @@ impl Config {
             some(&mut tcp.key, flags.tls_key.as_ref());
         }
         if !flags.default_address_pool.is_empty() {
-            self.default_address_pools.clone_from(&flags.default_address_pool);
+            self.default_address_pools
+                .clone_from(&flags.default_address_pool);
         }
         let bridge = &mut self.bridge;
         match flags.bridge.as_deref() {
@@ -324,7 +338,10 @@ impl Config {
         some(&mut bridge.fixed_cidr, flags.fixed_cidr.as_ref());
         some(&mut bridge.fixed_cidr_v6, flags.fixed_cidr_v6.as_ref());
         some(&mut bridge.default_gateway, flags.default_gateway.as_ref());
-        some(&mut bridge.default_gateway_v6, flags.default_gateway_v6.as_ref());
+        some(
+            &mut bridge.default_gateway_v6,
+            flags.default_gateway_v6.as_ref(),
+        );
         set(&mut bridge.ip_masq, flags.ip_masq.as_ref());
         set(&mut bridge.icc, flags.icc.as_ref());
         set(&mut bridge.ipv6, flags.ipv6.as_ref());
@@ -334,15 +351,24 @@ impl Config {
         let value = |setting, reason: String| Err(ConfigError::Value { setting, reason });
         for (setting, dir) in [("run-dir", &self.run_dir), ("state-dir", &self.state_dir)] {
             if !dir.is_absolute() {
-                return value(setting, format!("{} is not an absolute path", dir.display()));
+                return value(
+                    setting,
+                    format!("{} is not an absolute path", dir.display()),
+                );
             }
         }
-        if self.prepared_namespaces > crate::limits::PREPARED_NAMESPACES_MAX {
-            let most = crate::limits::PREPARED_NAMESPACES_MAX;
-            return value("prepared-namespaces", format!("at most {most} are kept ready"));
+        let most = tombolo_kernel::limits::POOL_MAX;
+        if self.prepared_namespaces > most {
+            return value(
+                "prepared-namespaces",
+                format!("at most {most} are kept ready"),
+            );
         }
         if self.log_level.parse::<tracing::Level>().is_err() {
-            return value("log-level", "use error, warn, info, debug or trace".to_owned());
+            return value(
+                "log-level",
+                "use error, warn, info, debug or trace".to_owned(),
+            );
         }
         if let Err(reject) = DefaultPools::new(self.default_address_pools.clone()) {
             return value("default-address-pools", reject.to_string());

@@ -7,7 +7,10 @@ use tombolo_netstate::{Plan, Report};
 pub(crate) fn apply(plan: &Plan, carry_out: impl Fn(&Plan) -> Report) -> Report {
     #[cfg(debug_assertions)]
     if let Some(left) = armed::operations_left(plan.ops.len()) {
-        let part = Plan { ops: plan.ops.iter().take(left).cloned().collect(), edges: vec![] };
+        let part = Plan {
+            ops: plan.ops.iter().take(left).cloned().collect(),
+            edges: vec![],
+        };
         drop(carry_out(&part));
         armed::die();
     }

@@ -19,7 +19,11 @@ pub(crate) fn findings(controller: &Controller, kernel: &Kernel) -> Vec<Finding>
             mtu(controller, &host, &mut findings);
         }
         (Err(error), _) | (_, Err(error)) => {
-            findings.push(bad("kernel", with_sources(&error), "run the daemon with CAP_NET_ADMIN"));
+            findings.push(bad(
+                "kernel",
+                with_sources(&error),
+                "run the daemon with CAP_NET_ADMIN",
+            ));
         }
     }
     overlaps(controller, &mut findings);
@@ -30,22 +34,38 @@ fn features(host: &HostFacts, findings: &mut Vec<Finding>) {
     let features = [
         ("veth", host.features.veth, "CONFIG_VETH"),
         ("bridge", host.features.bridge, "CONFIG_BRIDGE"),
-        ("nftables inet", host.features.nft_inet, "CONFIG_NF_TABLES_INET"),
-        ("nftables nat", host.features.nft_nat, "CONFIG_NFT_NAT and CONFIG_NFT_MASQ"),
+        (
+            "nftables inet",
+            host.features.nft_inet,
+            "CONFIG_NF_TABLES_INET",
+        ),
+        (
+            "nftables nat",
+            host.features.nft_nat,
+            "CONFIG_NFT_NAT and CONFIG_NFT_MASQ",
+        ),
     ];
     for (name, there, config) in features {
         if there {
             findings.push(good("kernel", format!("{name} is there")));
         } else {
             let hint = format!("load or build in {config}");
-            findings.push(bad("kernel", format!("{name} is not there, or not loaded yet"), &hint));
+            findings.push(bad(
+                "kernel",
+                format!("{name} is not there, or not loaded yet"),
+                &hint,
+            ));
         }
     }
     if host.ipv6 {
         findings.push(good("ipv6", "the kernel has IPv6".to_owned()));
     } else {
         let text = "IPv6 is off: networks with IPv6 are refused".to_owned();
-        findings.push(warn("ipv6", text, "boot without ipv6.disable=1 and set disable_ipv6 to 0"));
+        findings.push(warn(
+            "ipv6",
+            text,
+            "boot without ipv6.disable=1 and set disable_ipv6 to 0",
+        ));
     }
 }
 
@@ -57,14 +77,21 @@ fn forwarding(controller: &Controller, kernel: &Kernel, findings: &mut Vec<Findi
                 && if ipv6 { n.spec.ipv6 } else { n.spec.ipv4 }
         })
     };
-    for (path, ipv6) in [("net/ipv4/ip_forward", false), ("net/ipv6/conf/all/forwarding", true)] {
+    for (path, ipv6) in [
+        ("net/ipv4/ip_forward", false),
+        ("net/ipv6/conf/all/forwarding", true),
+    ] {
         match kernel.read_sysctl(path) {
             Ok(value) if value == "1" => {
                 findings.push(good("forwarding", format!("{path} is 1")));
             }
             Ok(value) if outward(ipv6) => {
                 let text = format!("{path} is {value}: nothing is routed to and from sandboxes");
-                findings.push(bad("forwarding", text, "set ip-forward = true in the configuration"));
+                findings.push(bad(
+                    "forwarding",
+                    text,
+                    "set ip-forward = true in the configuration",
+                ));
             }
             Ok(_) | Err(_) => {}
         }
@@ -83,7 +110,8 @@ fn foreign_rules(diagnosis: &Diagnosis, findings: &mut Vec<Finding>) {
             "chain {} of table {} {} drops what it does not accept on {}",
             chain.chain, chain.family, chain.table, chain.hook
         );
-        let hint = "accept the networks' bridges there: what ours accepts, another table can still drop";
+        let hint =
+            "accept the networks' bridges there: what ours accepts, another table can still drop";
         findings.push(warn("firewall", text, hint));
     }
     if !diagnosis.legacy_iptables.is_empty() {
@@ -92,7 +120,11 @@ fn foreign_rules(diagnosis: &Diagnosis, findings: &mut Vec<Finding>) {
             "legacy iptables tables are loaded ({}): their rules are not shown by nft and may drop",
             diagnosis.legacy_iptables.join(", ")
         );
-        findings.push(warn("firewall", text, "look at `iptables-legacy -S` and its FORWARD policy"));
+        findings.push(warn(
+            "firewall",
+            text,
+            "look at `iptables-legacy -S` and its FORWARD policy",
+        ));
     }
     if diagnosis.bridge_netfilter == Some(true) {
         let text = "bridged packets pass the IP firewall (br_netfilter): slower, and rules of others apply";
@@ -100,7 +132,10 @@ fn foreign_rules(diagnosis: &Diagnosis, findings: &mut Vec<Finding>) {
         findings.push(warn("firewall", text.to_owned(), hint));
     }
     if clean {
-        findings.push(good("firewall", "no other table drops forwarded packets by policy".to_owned()));
+        findings.push(good(
+            "firewall",
+            "no other table drops forwarded packets by policy".to_owned(),
+        ));
     }
 }
 
@@ -116,44 +151,74 @@ fn neighbours(controller: &Controller, diagnosis: &Diagnosis, findings: &mut Vec
             let text = format!(
                 "{path} is {limit}, and {flooded} endpoints sit on networks with multicast: neighbours may not be found"
             );
-            findings.push(warn("neighbours", text, &format!("raise {path} to {}", flooded * 4)));
+            findings.push(warn(
+                "neighbours",
+                text,
+                &format!("raise {path} to {}", flooded * 4),
+            ));
         }
     }
 }
 
 fn mtu(controller: &Controller, host: &HostFacts, findings: &mut Vec<Finding>) {
     let Some(uplink) = host.uplinks.iter().min_by_key(|uplink| uplink.mtu) else {
-        let text = "no interface has a default route: sandboxes reach this host, but nothing beyond";
+        let text =
+            "no interface has a default route: sandboxes reach this host, but nothing beyond";
         findings.push(warn("uplink", text.to_owned(), "add a default route"));
         return;
     };
-    for network in controller.networks().filter(|n| n.spec.driver == Driver::Bridge) {
+    for network in controller
+        .networks()
+        .filter(|n| n.spec.driver == Driver::Bridge)
+    {
         let mtu = controller.mtu(network);
         if mtu > uplink.mtu && !network.spec.internal {
             let text = format!(
                 "network {} has MTU {mtu}, its uplink {} has {}: large packets may vanish",
                 network.spec.name, uplink.name, uplink.mtu
             );
-            findings.push(warn("mtu", text, "make the network without an MTU, so that it follows the uplink"));
+            findings.push(warn(
+                "mtu",
+                text,
+                "make the network without an MTU, so that it follows the uplink",
+            ));
         }
     }
-    findings.push(good("uplink", format!("{} with MTU {}", uplink.name, uplink.mtu)));
+    findings.push(good(
+        "uplink",
+        format!("{} with MTU {}", uplink.name, uplink.mtu),
+    ));
 }
 
 fn overlaps(controller: &Controller, findings: &mut Vec<Finding>) {
     for (network, route) in controller.overlaps() {
-        let text = format!("network {} overlaps the host's route to {route}", network.spec.name);
+        let text = format!(
+            "network {} overlaps the host's route to {route}",
+            network.spec.name
+        );
         let hint = "one of the two is not reachable from here: move the network to another subnet";
         findings.push(bad("addresses", text, hint));
     }
-    for network in controller.networks().filter(|n| !controller.is_intact(n.id)) {
+    for network in controller
+        .networks()
+        .filter(|n| !controller.is_intact(n.id))
+    {
         let text = format!("network {} is not as it should be", network.spec.name);
-        findings.push(bad("drift", text, "see `tombolo drift`, then run `tombolo repair`"));
+        findings.push(bad(
+            "drift",
+            text,
+            "see `tombolo drift`, then run `tombolo repair`",
+        ));
     }
 }
 
 fn finding(level: FindingLevel, topic: &str, text: String, hint: Option<&str>) -> Finding {
-    Finding { level, topic: topic.to_owned(), text, hint: hint.map(str::to_owned) }
+    Finding {
+        level,
+        topic: topic.to_owned(),
+        text,
+        hint: hint.map(str::to_owned),
+    }
 }
 
 fn good(topic: &str, text: String) -> Finding {

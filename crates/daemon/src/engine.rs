@@ -112,7 +112,11 @@ impl Engine {
             self.pending.insert(request, pending);
         }
         match random() {
-            Ok(seed) => self.run(Event::Command { request, command, seed }),
+            Ok(seed) => self.run(Event::Command {
+                request,
+                command,
+                seed,
+            }),
             Err(error) => {
                 let message = format!("no random number can be had: {error}");
                 self.answer(request, Err(ApiError::new(ErrorCode::Internal, message)));
@@ -146,7 +150,11 @@ impl Engine {
         if let Err(error) = self.files.sweep(&self.controller) {
             tracing::warn!(%error, "files of removed sandboxes cannot be swept");
         }
-        let ids: Vec<_> = self.controller.sandboxes().map(|sandbox| sandbox.id).collect();
+        let ids: Vec<_> = self
+            .controller
+            .sandboxes()
+            .map(|sandbox| sandbox.id)
+            .collect();
         for id in ids {
             self.write_files(id);
         }
@@ -154,7 +162,13 @@ impl Engine {
 
     fn perform(&mut self, decision: Decision, queue: &mut VecDeque<Event>) {
         self.wake_at = decision.wake_at;
-        let Decision { writes, durable, effects, replies, .. } = decision;
+        let Decision {
+            writes,
+            durable,
+            effects,
+            replies,
+            ..
+        } = decision;
         let intents: Vec<JobId> = writes.iter().filter_map(|write| write.intent_of).collect();
         let refused = match self.commit(writes, durable) {
             Ok(()) => None,
@@ -174,8 +188,20 @@ impl Engine {
                     }
                 }
                 Effect::Apply { job, plan } if !held(&job) => plans.push((job, plan)),
-                Effect::Observe { job, sandboxes, sysctls } => {
-                    self.observe(job, Scope { host: true, sandboxes, sysctls, ..Scope::default() });
+                Effect::Observe {
+                    job,
+                    sandboxes,
+                    sysctls,
+                } => {
+                    self.observe(
+                        job,
+                        Scope {
+                            host: true,
+                            sandboxes,
+                            sysctls,
+                            ..Scope::default()
+                        },
+                    );
                 }
                 Effect::Apply { .. } => {}
             }
@@ -188,7 +214,10 @@ impl Engine {
         }
         if let Some(reason) = refused {
             let jobs: std::collections::BTreeSet<JobId> = intents.into_iter().collect();
-            queue.push_back(Event::NotStored { jobs: jobs.into_iter().collect(), reason });
+            queue.push_back(Event::NotStored {
+                jobs: jobs.into_iter().collect(),
+                reason,
+            });
         }
     }
 
@@ -196,13 +225,20 @@ impl Engine {
     /// kept for later and intents are dropped.
     fn commit(&mut self, writes: Vec<Write>, durable: bool) -> Result<(), String> {
         let mut batch = std::mem::take(&mut self.unsaved);
-        let intents: Vec<String> =
-            writes.iter().filter(|w| w.intent_of.is_some()).map(|w| w.key.clone()).collect();
+        let intents: Vec<String> = writes
+            .iter()
+            .filter(|w| w.intent_of.is_some())
+            .map(|w| w.key.clone())
+            .collect();
         batch.extend(writes.into_iter().map(|write| (write.key, write.value)));
         if batch.is_empty() {
             return Ok(());
         }
-        let durability = if durable { Durability::Power } else { Durability::Process };
+        let durability = if durable {
+            Durability::Power
+        } else {
+            Durability::Process
+        };
         let done = batch
             .iter()
             .map(|(key, value)| store_write(key, value.clone()))
@@ -221,11 +257,15 @@ impl Engine {
             let report = tombolo_netstate::Report::done(&plan);
             queue.push_back(Event::Applied { job, report });
         } else if operations <= INLINE_OPS_MAX {
-            queue.push_back(Event::Applied { job, report: carry_out(&self.kernel, job, &plan) });
+            queue.push_back(Event::Applied {
+                job,
+                report: carry_out(&self.kernel, job, &plan),
+            });
         } else {
             let kernel = Arc::clone(&self.kernel);
-            self.elsewhere("apply", move || {
-                Event::Applied { job, report: carry_out(&kernel, job, &plan) }
+            self.elsewhere("apply", move || Event::Applied {
+                job,
+                report: carry_out(&kernel, job, &plan),
             });
         }
     }
@@ -233,12 +273,21 @@ impl Engine {
     fn observe(&self, job: JobId, scope: Scope) {
         let kernel = Arc::clone(&self.kernel);
         self.elsewhere("observe", move || {
-            let missing = scope.sandboxes.iter().filter(|netns| is_missing(netns)).cloned().collect();
+            let missing = scope
+                .sandboxes
+                .iter()
+                .filter(|netns| is_missing(netns))
+                .cloned()
+                .collect();
             let found = kernel
                 .observe(&scope)
                 .map(|observed| Box::new(observed.objects))
                 .map_err(|error| with_sources(&error));
-            Event::Observed { job, found, missing }
+            Event::Observed {
+                job,
+                found,
+                missing,
+            }
         });
     }
 
@@ -268,19 +317,35 @@ impl Engine {
                 .controller
                 .dry_run(now_ms(), command)
                 .map_err(|reject| translate::api_error(&reject))?;
-            let operations = ops.into_iter().map(|(op, owners)| view::operation(&op, owners));
-            return Ok(Response::Operations(types::Operations { operations: operations.collect() }));
+            let operations = ops
+                .into_iter()
+                .map(|(op, owners)| view::operation(&op, owners));
+            return Ok(Response::Operations(types::Operations {
+                operations: operations.collect(),
+            }));
         }
         let places = self.places();
-        queries::answer(&self.controller, &self.kernel, &self.daemon, places, request)
+        queries::answer(
+            &self.controller,
+            &self.kernel,
+            &self.daemon,
+            places,
+            request,
+        )
     }
 
     fn places(&self) -> view::Places<'_> {
-        view::Places { netns: &self.daemon.netns_dir, files: self.files.directory() }
+        view::Places {
+            netns: &self.daemon.netns_dir,
+            files: self.files.directory(),
+        }
     }
 
     fn reply(&mut self, request: RequestId, reply: Result<Reply, tombolo_core::Reject>) {
-        let drift = self.pending.get(&request).is_some_and(|pending| pending.drift);
+        let drift = self
+            .pending
+            .get(&request)
+            .is_some_and(|pending| pending.drift);
         if let (Err(reject), false) = (&reply, self.pending.contains_key(&request)) {
             tracing::warn!(%reject, "a task of the daemon's own failed");
         }
@@ -301,7 +366,9 @@ impl Engine {
 
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -333,27 +400,52 @@ pub(crate) fn commit_in_parts(
 ) -> Result<(), String> {
     let mut writes = writes.into_iter().peekable();
     while writes.peek().is_some() {
-        let part = writes.by_ref().take(tombolo_store::limits::COMMIT_WRITES).collect();
-        store.commit(part, durability).map_err(|error| with_sources(&error))?;
+        let part = writes
+            .by_ref()
+            .take(tombolo_store::limits::COMMIT_WRITES)
+            .collect();
+        store
+            .commit(part, durability)
+            .map_err(|error| with_sources(&error))?;
     }
     Ok(())
 }
 
 /// A write as the store takes it.
-pub(crate) fn store_write(key: &str, value: Option<Vec<u8>>) -> Result<tombolo_store::Write, String> {
+pub(crate) fn store_write(
+    key: &str,
+    value: Option<Vec<u8>>,
+) -> Result<tombolo_store::Write, String> {
     let key = tombolo_store::Key::new(key).map_err(|error| error.to_string())?;
     Ok(match value {
-        Some(value) => tombolo_store::Write::Put { key, value, expect: Expect::Any },
-        None => tombolo_store::Write::Delete { key, expect: Expect::Any },
+        Some(value) => tombolo_store::Write::Put {
+            key,
+            value,
+            expect: Expect::Any,
+        },
+        None => tombolo_store::Write::Delete {
+            key,
+            expect: Expect::Any,
+        },
     })
 }
 
 fn carry_out(kernel: &Kernel, job: JobId, plan: &Plan) -> tombolo_netstate::Report {
     let began = std::time::Instant::now();
     let report = crash::apply(plan, |plan| kernel.apply(plan));
-    let failed = report.outcomes.iter().filter(|outcome| !outcome.is_done()).count();
+    let failed = report
+        .outcomes
+        .iter()
+        .filter(|outcome| !outcome.is_done())
+        .count();
     let micros = began.elapsed().as_micros();
-    tracing::debug!(job = job.0, operations = plan.ops.len(), failed, micros, "applied a plan");
+    tracing::debug!(
+        job = job.0,
+        operations = plan.ops.len(),
+        failed,
+        micros,
+        "applied a plan"
+    );
     if let Some((key, error)) = report.failure(plan) {
         tracing::warn!(job = job.0, %key, error, failed, "a plan failed");
     }
@@ -363,8 +455,6 @@ fn carry_out(kernel: &Kernel, job: JobId, plan: &Plan) -> tombolo_netstate::Repo
 fn is_missing(netns: &Netns) -> bool {
     match netns {
         Netns::Host | Netns::Owned(_) => false,
-        Netns::Adopted { path, inode } => {
-            tombolo_kernel::netns_inode(path).ok() != Some(*inode)
-        }
+        Netns::Adopted { path, inode } => tombolo_kernel::netns_inode(path).ok() != Some(*inode),
     }
 }

@@ -12,7 +12,10 @@ use crate::files::host_resolvers;
 pub(crate) fn read(kernel: &Kernel, node: [u8; 16]) -> Result<Facts, String> {
     let host = kernel.host_facts().map_err(|error| with_sources(&error))?;
     let mut sysctls = BTreeMap::new();
-    let ra = host.uplinks.iter().map(|uplink| format!("net/ipv6/conf/{}/accept_ra", uplink.name));
+    let ra = host
+        .uplinks
+        .iter()
+        .map(|uplink| format!("net/ipv6/conf/{}/accept_ra", uplink.name));
     let paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(str::to_owned);
     for path in paths.into_iter().chain(ra) {
         // A setting that cannot be read is not there, and is then not wanted either.
@@ -20,19 +23,36 @@ pub(crate) fn read(kernel: &Kernel, node: [u8; 16]) -> Result<Facts, String> {
             sysctls.insert(path, value);
         }
     }
-    let uplinks = host.uplinks.iter().map(|u| Uplink { name: u.name.to_string(), mtu: u.mtu });
+    let uplinks = host.uplinks.iter().map(|u| Uplink {
+        name: u.name.to_string(),
+        mtu: u.mtu,
+    });
     let links = host.links.iter().map(|link| {
-        let own = host.addresses.iter().filter(|address| address.link == link.name);
+        let own = host
+            .addresses
+            .iter()
+            .filter(|address| address.link == link.name);
         let addresses = own.map(|address| address.net).collect();
-        let fact = LinkFact { bridge: link.bridge, mtu: link.mtu, addresses, ours: link.ours };
+        let fact = LinkFact {
+            bridge: link.bridge,
+            mtu: link.mtu,
+            addresses,
+            ours: link.ours,
+        };
         (link.name.to_string(), fact)
     });
     let ours = |name| host.links.iter().any(|link| link.name == name && link.ours);
     // The kernel's own routes to our bridges' subnets are no one else's.
-    let foreign = host.routes.iter().filter(|route| !route.link.is_some_and(ours));
+    let foreign = host
+        .routes
+        .iter()
+        .filter(|route| !route.link.is_some_and(ours));
     Ok(Facts {
         uplinks: uplinks.collect(),
-        routes: foreign.map(|r| r.destination).filter(|net| net.prefix_len() > 0).collect(),
+        routes: foreign
+            .map(|r| r.destination)
+            .filter(|net| net.prefix_len() > 0)
+            .collect(),
         resolvers: host_resolvers(),
         links: links.collect(),
         ipv6: host.ipv6,

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tombolo_core::Controller;
@@ -24,13 +23,23 @@ use crate::limits::HOST_FILE_BYTES_MAX;
 pub(crate) struct Files {
     directory: PathBuf,
     defaults: Dns,
-    written: BTreeMap<PathBuf, Fingerprint>,
+    written: BTreeMap<SandboxId, Marks>,
 }
+
+/// What was last written, by the file's name: how an edited file is told from ours.
+type Marks = BTreeMap<String, Fingerprint>;
+
+/// Name of the file that keeps the marks over a restart, a line for each file.
+const MARKS: &str = ".written";
 
 impl Files {
     /// Files will be made in `directory`, one folder for each sandbox.
     pub(crate) fn new(directory: PathBuf, defaults: Dns) -> Self {
-        Self { directory, defaults, written: BTreeMap::new() }
+        Self {
+            directory,
+            defaults,
+            written: BTreeMap::new(),
+        }
     }
 
     /// The folder that holds the folders of sandboxes.
@@ -40,23 +49,54 @@ impl Files {
 
     /// Brings the files of a sandbox up to date.
     pub(crate) fn write(&mut self, controller: &Controller, id: SandboxId) -> io::Result<()> {
-        let Some(sandbox) = controller.sandbox(id) else { return Ok(()) };
+        let Some(sandbox) = controller.sandbox(id) else {
+            return Ok(());
+        };
         let folder = self.directory.join(id.to_string());
-        fs::create_dir_all(&folder)?;
-        let hosts = hosts(controller, sandbox, &self.defaults);
-        self.put(&folder, "hosts", &hosts)?;
+        let fresh = made_anew(&folder)?;
         let hostname = sandbox.hostname().parse::<HostName>().ok();
-        let hostname = hostname.and_then(|name| hostname_file(&name).ok()).unwrap_or_default();
-        self.put(&folder, "hostname", &hostname)?;
-        let resolv_conf = resolv_conf(controller, sandbox, &self.defaults);
-        self.put(&folder, "resolv.conf", &resolv_conf)
+        let hostname = hostname
+            .and_then(|name| hostname_file(&name).ok())
+            .unwrap_or_default();
+        let wanted = [
+            ("hosts", hosts(controller, sandbox, &self.defaults)),
+            ("hostname", hostname),
+            (
+                "resolv.conf",
+                resolv_conf(controller, sandbox, &self.defaults),
+            ),
+        ];
+        let mut marks = match self.written.get(&id) {
+            Some(marks) => marks.clone(),
+            None if fresh => Marks::new(),
+            None => read_marks(&folder)?,
+        };
+        let mut changed = false;
+        for (name, text) in wanted {
+            let path = folder.join(name);
+            let current = if fresh { None } else { read(&path)? };
+            if rewrite(current.as_deref(), marks.get(name).copied(), &text) == Rewrite::Write {
+                // In place: the file may be bind-mounted, and a renamed one would not be seen.
+                fs::write(&path, &text)?;
+                marks.insert(name.to_owned(), Fingerprint::of(text.as_bytes()));
+                changed = true;
+            }
+        }
+        if changed {
+            let lines: Vec<String> = marks
+                .iter()
+                .map(|(name, mark)| format!("{name} {mark}\n"))
+                .collect();
+            fs::write(folder.join(MARKS), lines.concat())?;
+        }
+        self.written.insert(id, marks);
+        Ok(())
     }
 
     /// Removes the files of a sandbox.
     pub(crate) fn remove(&mut self, id: SandboxId) -> io::Result<()> {
-        let folder = self.directory.join(id.to_string());
-        self.written.retain(|path, _| !path.starts_with(&folder));
-        match fs::remove_dir_all(&folder) {
+        self.written.remove(&id);
+        match fs::remove_dir_all(self.directory.join(id.to_string())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -71,44 +111,50 @@ impl Files {
         for entry in entries {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if let Ok(id) = SandboxId::try_from(name)
-                && controller.sandbox(id).is_none() {
-                    self.remove(id)?;
-                }
+                && controller.sandbox(id).is_none()
+            {
+                self.remove(id)?;
+            }
         }
         Ok(())
     }
+}
 
-    fn put(&mut self, folder: &Path, name: &str, wanted: &str) -> io::Result<()> {
-        let path = folder.join(name);
-        let mark = folder.join(format!(".{name}.written"));
-        let current = read(&path)?;
-        let known = self.written.get(&path).copied().or_else(|| {
-            fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse().ok())
-        });
-        if rewrite(current.as_deref(), known, wanted) == Rewrite::Keep {
-            return Ok(());
-        }
-        // In place: the file may be bind-mounted, and a renamed one would not be seen.
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        file.write_all(wanted.as_bytes())?;
-        if current.is_none() {
-            file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        }
-        let fingerprint = Fingerprint::of(wanted.as_bytes());
-        fs::write(&mark, fingerprint.to_string())?;
-        self.written.insert(path, fingerprint);
-        Ok(())
+/// Makes the folder; `false` if it was there.
+fn made_anew(folder: &Path) -> io::Result<bool> {
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(_) => fs::create_dir_all(folder).map(|()| true),
     }
+}
+
+fn read_marks(folder: &Path) -> io::Result<Marks> {
+    let text = read(&folder.join(MARKS))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let marks = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(marks
+        .filter_map(|(name, mark)| Some((name.to_owned(), mark.parse().ok()?)))
+        .collect())
 }
 
 /// The addresses that the host asks for names.
 pub(crate) fn host_resolvers() -> Vec<IpAddr> {
-    host_resolv_conf().servers.iter().map(tombolo_dns::resolv_conf::Nameserver::address).collect()
+    host_resolv_conf()
+        .servers
+        .iter()
+        .map(tombolo_dns::resolv_conf::Nameserver::address)
+        .collect()
 }
 
 /// The host's resolv.conf; where that only names a stub on loopback, the real one behind it.
 fn host_resolv_conf() -> ResolvConf {
-    let parse = |path: &str| read(Path::new(path)).ok().flatten().map(|text| ResolvConf::parse(&text));
+    let parse = |path: &str| {
+        read(Path::new(path))
+            .ok()
+            .flatten()
+            .map(|text| ResolvConf::parse(&text))
+    };
     let conf = parse("/etc/resolv.conf").unwrap_or_default();
     match conf.stub().and_then(|stub| parse(stub.real_file())) {
         Some(real) => real,
@@ -128,19 +174,27 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
     if sandbox.spec.netns == SandboxNetns::Host && sandbox.spec.extra_hosts.is_empty() {
-        let host = read(Path::new("/etc/hosts")).ok().flatten().unwrap_or_default();
+        let host = read(Path::new("/etc/hosts"))
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         return String::from_utf8_lossy(&host).into_owned();
     }
     let joined = controller.endpoints_of_sandbox(sandbox.id);
-    let addresses: Vec<IpAddr> =
-        joined.iter().flat_map(|(_, e)| e.addresses.iter().map(ipnet::IpNet::addr)).collect();
+    let addresses: Vec<IpAddr> = joined
+        .iter()
+        .flat_map(|(_, e)| e.addresses.iter().map(ipnet::IpNet::addr))
+        .collect();
     let gateways: Vec<IpAddr> = joined
         .iter()
         .flat_map(|(network, _)| [false, true].map(|ipv6| network.gateway(ipv6)))
         .flatten()
         .collect();
     let host: Option<HostName> = sandbox.hostname().parse().ok();
-    let domain = defaults.domain.as_ref().and_then(|domain| domain.parse().ok());
+    let domain = defaults
+        .domain
+        .as_ref()
+        .and_then(|domain| domain.parse().ok());
     let container: Option<HostName> = sandbox.name.as_str().parse().ok();
     let names = host.map(|host| own_names(&host, domain.as_ref(), container.as_ref()));
     let names = names.unwrap_or_default();
@@ -164,14 +218,20 @@ fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
             // Only `host-gateway` without any gateway; the rest of the file is still worth having.
             tracing::warn!(sandbox = %sandbox.name, %reject, "extra hosts are left out");
             let spec = HostsSpec { extra: &[], ..spec };
-            Hosts::for_sandbox(&spec).map(|hosts| hosts.render()).unwrap_or_default()
+            Hosts::for_sandbox(&spec)
+                .map(|hosts| hosts.render())
+                .unwrap_or_default()
         }
     }
 }
 
 fn resolv_conf(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
     let or = |own: &[String], default: &[String]| {
-        if own.is_empty() { default.to_vec() } else { own.to_vec() }
+        if own.is_empty() {
+            default.to_vec()
+        } else {
+            own.to_vec()
+        }
     };
     let text = |servers: &[IpAddr]| servers.iter().map(ToString::to_string).collect::<Vec<_>>();
     let dns = &sandbox.spec.dns;
@@ -186,5 +246,7 @@ fn resolv_conf(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> St
         own_netns: sandbox.spec.netns != SandboxNetns::Host,
         fallback: vec![],
     };
-    host_resolv_conf().for_sandbox(&overrides.unwrap_or_default(), &facts).render()
+    host_resolv_conf()
+        .for_sandbox(&overrides.unwrap_or_default(), &facts)
+        .render()
 }

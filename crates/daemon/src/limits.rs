@@ -1,8 +1,5 @@
 //! Limits of the daemon.
 
-/// Most namespaces kept ready.
-pub(crate) const PREPARED_NAMESPACES_MAX: usize = 256;
-
 /// Largest plan, in operations, that is carried out at once; larger ones go to a thread of their own, so that
 /// others do not wait for them.
 pub(crate) const INLINE_OPS_MAX: usize = 512;

@@ -51,35 +51,58 @@ pub(crate) fn answer(
             Ok(Response::Networks(views))
         }
         Request::NetworkInspect { reference } => {
-            let network = controller.find_network(&Reference(reference)).map_err(reject)?;
+            let network = controller
+                .find_network(&Reference(reference))
+                .map_err(reject)?;
             Ok(Response::Network(view::network(controller, network)))
         }
         Request::EndpointList(filter) => endpoints(controller, filter),
         Request::EndpointInspect { reference } => {
-            let endpoint = controller.find_endpoint(&Reference(reference)).map_err(reject)?;
+            let endpoint = controller
+                .find_endpoint(&Reference(reference))
+                .map_err(reject)?;
             Ok(Response::Endpoint(view::endpoint(controller, endpoint)))
         }
         Request::SandboxList(filter) => {
             let sandboxes = controller.sandboxes().filter(|s| sandbox_fits(s, &filter));
-            let mut views: Vec<_> = sandboxes.map(|s| view::sandbox(controller, s, places)).collect();
+            let mut views: Vec<_> = sandboxes
+                .map(|s| view::sandbox(controller, s, places))
+                .collect();
             views.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(Response::Sandboxes(views))
         }
         Request::SandboxInspect { reference } => {
-            let sandbox = controller.find_sandbox(&Reference(reference)).map_err(reject)?;
-            Ok(Response::Sandbox(view::sandbox(controller, sandbox, places)))
+            let sandbox = controller
+                .find_sandbox(&Reference(reference))
+                .map_err(reject)?;
+            Ok(Response::Sandbox(view::sandbox(
+                controller, sandbox, places,
+            )))
         }
         Request::Explain { reference } => {
-            let endpoint = controller.find_endpoint(&Reference(reference)).map_err(reject)?.id;
-            let objects = controller.explain(endpoint).into_iter().map(view::object).collect();
+            let endpoint = controller
+                .find_endpoint(&Reference(reference))
+                .map_err(reject)?
+                .id;
+            let objects = controller
+                .explain(endpoint)
+                .into_iter()
+                .map(view::object)
+                .collect();
             let endpoint = endpoint.to_string();
-            Ok(Response::Explanation(types::Explanation { endpoint, objects }))
+            Ok(Response::Explanation(types::Explanation {
+                endpoint,
+                objects,
+            }))
         }
         Request::Doctor => {
             let findings = doctor::findings(controller, kernel);
             Ok(Response::FindingReport(types::FindingReport { findings }))
         }
-        _ => Err(ApiError::new(ErrorCode::Internal, "the daemon has no answer to this request")),
+        _ => Err(ApiError::new(
+            ErrorCode::Internal,
+            "the daemon has no answer to this request",
+        )),
     }
 }
 
@@ -91,7 +114,10 @@ pub(crate) fn reply(
     reply: Reply,
 ) -> Result<Response, ApiError> {
     let gone = |what: &str| {
-        ApiError::new(ErrorCode::Internal, format!("the {what} vanished before it could be shown"))
+        ApiError::new(
+            ErrorCode::Internal,
+            format!("the {what} vanished before it could be shown"),
+        )
     };
     match reply {
         Reply::Done => Ok(Response::Done),
@@ -104,19 +130,33 @@ pub(crate) fn reply(
             None => Err(gone("endpoint")),
         },
         Reply::Sandbox(id) => match controller.sandbox(id) {
-            Some(sandbox) => Ok(Response::Sandbox(view::sandbox(controller, sandbox, places))),
+            Some(sandbox) => Ok(Response::Sandbox(view::sandbox(
+                controller, sandbox, places,
+            ))),
             None => Err(gone("sandbox")),
         },
-        Reply::Pruned { networks, endpoints, sandboxes } => {
-            Ok(Response::Pruned(types::Pruned { networks, endpoints, sandboxes }))
-        }
+        Reply::Pruned {
+            networks,
+            endpoints,
+            sandboxes,
+        } => Ok(Response::Pruned(types::Pruned {
+            networks,
+            endpoints,
+            sandboxes,
+        })),
         Reply::Operations { ops, failures } => {
             let operations: Vec<_> = ops.iter().map(|op| view::operation(op, vec![])).collect();
             if drift {
                 return Ok(Response::Operations(types::Operations { operations }));
             }
-            let failures = failures.iter().map(|(key, why)| view::failed(key, why)).collect();
-            Ok(Response::RepairReport(types::RepairReport { operations, failures }))
+            let failures = failures
+                .iter()
+                .map(|(key, why)| view::failed(key, why))
+                .collect();
+            Ok(Response::RepairReport(types::RepairReport {
+                operations,
+                failures,
+            }))
         }
     }
 }
@@ -134,8 +174,18 @@ fn version() -> Version {
 fn info(controller: &Controller, daemon: &Daemon) -> Info {
     let (networks, endpoints, sandboxes) = controller.counts();
     let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let node = controller.facts().node.iter().map(|byte| format!("{byte:02x}")).collect();
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let node = controller
+        .facts()
+        .node
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node,
@@ -157,29 +207,51 @@ fn info(controller: &Controller, daemon: &Daemon) -> Info {
 
 fn endpoints(controller: &Controller, filter: types::EndpointFilter) -> Result<Response, ApiError> {
     let reject = |reject: Reject| api_error(&reject);
-    let network = filter.network.map(|n| controller.find_network(&Reference(n)).map(|n| n.id));
+    let network = filter
+        .network
+        .map(|n| controller.find_network(&Reference(n)).map(|n| n.id));
     let network = network.transpose().map_err(reject)?;
-    let sandbox = filter.sandbox.map(|s| controller.find_sandbox(&Reference(s)).map(|s| s.id));
+    let sandbox = filter
+        .sandbox
+        .map(|s| controller.find_sandbox(&Reference(s)).map(|s| s.id));
     let sandbox = sandbox.transpose().map_err(reject)?;
     let fits = |e: &&Endpoint| {
         network.is_none_or(|id| e.network == id) && sandbox.is_none_or(|id| e.sandbox == Some(id))
     };
-    let mut views: Vec<_> =
-        controller.endpoints().filter(fits).map(|e| view::endpoint(controller, e)).collect();
+    let mut views: Vec<_> = controller
+        .endpoints()
+        .filter(fits)
+        .map(|e| view::endpoint(controller, e))
+        .collect();
     views.sort_by(|a, b| (&a.network.name, &a.name).cmp(&(&b.network.name, &b.name)));
     Ok(Response::Endpoints(views))
 }
 
 fn network_fits(network: &Network, filter: &types::NetworkFilter) -> bool {
     let spec = &network.spec;
-    filter.name.as_ref().is_none_or(|part| spec.name.as_str().contains(part.as_str()))
-        && filter.driver.as_ref().is_none_or(|driver| view::driver_word(spec.driver) == driver)
-        && filter.labels.iter().all(|label| has_label(&spec.labels, label))
+    filter
+        .name
+        .as_ref()
+        .is_none_or(|part| spec.name.as_str().contains(part.as_str()))
+        && filter
+            .driver
+            .as_ref()
+            .is_none_or(|driver| view::driver_word(spec.driver) == driver)
+        && filter
+            .labels
+            .iter()
+            .all(|label| has_label(&spec.labels, label))
 }
 
 fn sandbox_fits(sandbox: &Sandbox, filter: &types::SandboxFilter) -> bool {
-    filter.name.as_ref().is_none_or(|part| sandbox.name.as_str().contains(part.as_str()))
-        && filter.labels.iter().all(|label| has_label(&sandbox.spec.labels, label))
+    filter
+        .name
+        .as_ref()
+        .is_none_or(|part| sandbox.name.as_str().contains(part.as_str()))
+        && filter
+            .labels
+            .iter()
+            .all(|label| has_label(&sandbox.spec.labels, label))
 }
 
 fn has_label(labels: &std::collections::BTreeMap<String, String>, wanted: &str) -> bool {

@@ -21,8 +21,8 @@ use crate::config::{Config, Flags};
 use crate::engine::{Engine, Input, now_ms};
 use crate::http::{self, Service};
 use crate::limits::INPUTS_MAX;
-use crate::listen::notify::{Progress, notify};
 use crate::listen;
+use crate::listen::notify::{Progress, notify};
 use crate::{facts, start};
 
 /// How long news of the host is gathered before the facts are read again.
@@ -50,16 +50,25 @@ pub fn main_with(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the log may not be up yet, and somebody waits for the reason")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the log may not be up yet, and somebody waits for the reason"
+)]
 fn report(error: &anyhow::Error) {
     eprintln!("tombolo daemon: {error:#}");
 }
 
-#[expect(clippy::print_stdout, reason = "the resolved configuration is what was asked for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the resolved configuration is what was asked for"
+)]
 fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
     if flags.check_config {
-        print!("{}", toml::to_string(&config).context("the configuration cannot be shown")?);
+        print!(
+            "{}",
+            toml::to_string(&config).context("the configuration cannot be shown")?
+        );
         return Ok(());
     }
     log_to_stderr(&config.log_level);
@@ -73,17 +82,21 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
 
 fn log_to_stderr(level: &str) {
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Fails only if a log was set up before, which is then used.
     drop(subscriber.with_ansi(false).try_init());
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
     let _only = only_daemon_here()?;
-    let store = Arc::new(
-        Embedded::open(&config.state_dir)
-            .with_context(|| format!("the store in {} cannot be opened", config.state_dir.display()))?,
-    );
+    let store = Arc::new(Embedded::open(&config.state_dir).with_context(|| {
+        format!(
+            "the store in {} cannot be opened",
+            config.state_dir.display()
+        )
+    })?);
     let node = start::node(&*store)?;
     let kernel_config = KernelConfig {
         run_dir: config.run_dir.clone(),
@@ -132,13 +145,11 @@ fn only_daemon_here() -> anyhow::Result<UnixListener> {
 async fn listeners(config: &Config) -> anyhow::Result<Vec<listen::Listener>> {
     let tls = match &config.tcp {
         Some(tcp) => match (&tcp.ca, &tcp.cert, &tcp.key) {
-            (Some(ca), Some(cert), Some(key)) => {
-                Some(TlsFiles {
+            (Some(ca), Some(cert), Some(key)) => Some(TlsFiles {
                 authority: ca.clone(),
                 certificate: cert.clone(),
                 key: key.clone(),
-            })
-            }
+            }),
             (None, None, None) => None,
             _ => bail!("TLS needs all three of tls-ca, tls-cert and tls-key"),
         },
@@ -146,7 +157,10 @@ async fn listeners(config: &Config) -> anyhow::Result<Vec<listen::Listener>> {
     };
     let mut listeners = listen::inherited(tls.as_ref())?;
     if listeners.is_empty() {
-        listeners.push(listen::unix(&config.socket_path(), config.group.as_deref())?);
+        listeners.push(listen::unix(
+            &config.socket_path(),
+            config.group.as_deref(),
+        )?);
     }
     if let Some(tcp) = &config.tcp {
         let address = tcp
@@ -160,7 +174,10 @@ async fn listeners(config: &Config) -> anyhow::Result<Vec<listen::Listener>> {
 
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+    match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -190,7 +207,10 @@ impl Service for Shared {
         let (reply, answer) = oneshot::channel();
         self.lock().submit(request, reply);
         answer.await.unwrap_or_else(|_| {
-            Err(ApiError::new(ErrorCode::ShuttingDown, "the daemon ends before the request is done"))
+            Err(ApiError::new(
+                ErrorCode::ShuttingDown,
+                "the daemon ends before the request is done",
+            ))
         })
     }
 }
@@ -260,27 +280,34 @@ async fn flush_store(store: Arc<Embedded>) {
 fn watch_kernel(kernel: &Arc<Kernel>, inputs: &mpsc::Sender<Input>) -> anyhow::Result<()> {
     let watch = kernel.watch().context("the kernel cannot be watched")?;
     let sender = inputs.clone();
-    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        for change in watch {
-            let (notice, host) = facts::notice(&change);
-            if host && sender.blocking_send(Input::HostChanged).is_err() {
-                return;
-            }
-            let event = notice.map(Event::KernelChanged);
-            if event.is_some_and(|e| sender.blocking_send(Input::Event(Box::new(e))).is_err()) {
-                return;
-            }
-        }
-    })?;
-    if let Some(gone) = kernel.gone() {
-        let sender = inputs.clone();
-        std::thread::Builder::new().name("gone".to_owned()).spawn(move || {
-            for keys in gone {
-                if sender.blocking_send(Input::Event(Box::new(Event::Gone(keys)))).is_err() {
+    std::thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(move || {
+            for change in watch {
+                let (notice, host) = facts::notice(&change);
+                if host && sender.blocking_send(Input::HostChanged).is_err() {
+                    return;
+                }
+                let event = notice.map(Event::KernelChanged);
+                if event.is_some_and(|e| sender.blocking_send(Input::Event(Box::new(e))).is_err()) {
                     return;
                 }
             }
         })?;
+    if let Some(gone) = kernel.gone() {
+        let sender = inputs.clone();
+        std::thread::Builder::new()
+            .name("gone".to_owned())
+            .spawn(move || {
+                for keys in gone {
+                    if sender
+                        .blocking_send(Input::Event(Box::new(Event::Gone(keys))))
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            })?;
     }
     Ok(())
 }

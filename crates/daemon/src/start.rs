@@ -31,7 +31,10 @@ pub(crate) struct Node {
 impl Node {
     /// A word that tells this daemon's links from another's.
     pub(crate) fn instance(&self) -> String {
-        self.id[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        self.id[..4]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -41,7 +44,9 @@ pub(crate) fn node(store: &dyn Store) -> anyhow::Result<Node> {
     let boot = boot.trim().as_bytes().to_vec();
     let found = store.get(&Key::new(NODE_ID)?)?;
     let before = store.get(&Key::new(NODE_BOOT)?)?;
-    let known: Option<[u8; 16]> = found.as_ref().and_then(|found| (*found.value).try_into().ok());
+    let known: Option<[u8; 16]> = found
+        .as_ref()
+        .and_then(|found| (*found.value).try_into().ok());
     let id = match known {
         Some(id) => id,
         None if found.is_some() => bail!("record {NODE_ID} of the store has not 16 bytes"),
@@ -49,9 +54,17 @@ pub(crate) fn node(store: &dyn Store) -> anyhow::Result<Node> {
     };
     let rebooted = before.as_ref().is_some_and(|before| *before.value != *boot);
     if known.is_none() || before.is_none() || rebooted {
-        let writes = [store_write(NODE_ID, Some(id.to_vec())), store_write(NODE_BOOT, Some(boot))];
-        let writes = writes.into_iter().collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
-        store.commit(writes, Durability::Power).context("the node's identity cannot be stored")?;
+        let writes = [
+            store_write(NODE_ID, Some(id.to_vec())),
+            store_write(NODE_BOOT, Some(boot)),
+        ];
+        let writes = writes
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(anyhow::Error::msg)?;
+        store
+            .commit(writes, Durability::Power)
+            .context("the node's identity cannot be stored")?;
     }
     Ok(Node { id, rebooted })
 }
@@ -67,8 +80,15 @@ pub(crate) fn controller(
     let pools = DefaultPools::new(config.default_address_pools.clone())?;
     let [.., a, b, c, d, e, f, g, h] = node.id;
     let seed = [a, b, c, d, e, f, g, h];
-    let ula_known = pools.as_slice().iter().any(|pool| pool.base.addr().is_ipv6());
-    let pools = if ula_known { pools } else { pools.with_ula(&seed)? };
+    let ula_known = pools
+        .as_slice()
+        .iter()
+        .any(|pool| pool.base.addr().is_ipv6());
+    let pools = if ula_known {
+        pools
+    } else {
+        pools.with_ula(&seed)?
+    };
     tracing::debug!(ula = %ula_base(&seed), "default pools");
     let mut controller = Controller::new(config.settings(), pools, facts);
     let (records, _) = store.list(&Prefix::all())?;
@@ -83,8 +103,15 @@ pub(crate) fn controller(
         tracing::warn!(note, "restored");
     }
     let erased = replaced.map(|key| store_write(&key, None));
-    let writes = restored.writes.into_iter().map(|write| store_write(&write.key, write.value));
-    let writes: Vec<_> = erased.into_iter().chain(writes).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+    let writes = restored
+        .writes
+        .into_iter()
+        .map(|write| store_write(&write.key, write.value));
+    let writes: Vec<_> = erased
+        .into_iter()
+        .chain(writes)
+        .collect::<Result<_, _>>()
+        .map_err(anyhow::Error::msg)?;
     commit_in_parts(store, writes, Durability::Process).map_err(anyhow::Error::msg)?;
     Ok(controller)
 }
@@ -103,8 +130,15 @@ pub(crate) async fn settle(
     }
     for create in own {
         let spec = network_spec(create).map_err(|reject| anyhow::Error::msg(reject.to_string()))?;
-        if !engine.controller.networks().any(|network| network.spec.name == spec.name) {
-            engine.own_command(Command::CreateNetwork { spec: Box::new(spec), predefined: true });
+        if !engine
+            .controller
+            .networks()
+            .any(|network| network.spec.name == spec.name)
+        {
+            engine.own_command(Command::CreateNetwork {
+                spec: Box::new(spec),
+                predefined: true,
+            });
             idle(engine, arriving).await?;
         }
     }
@@ -131,7 +165,10 @@ fn replaced_default(
 ) -> anyhow::Result<Option<String>> {
     let wanted = network_spec(default_network(&config.bridge))
         .map_err(|reject| anyhow::Error::msg(reject.to_string()))?;
-    for (key, found) in records.iter().filter(|(key, _)| key.as_str().starts_with(record::NETWORK)) {
+    for (key, found) in records
+        .iter()
+        .filter(|(key, _)| key.as_str().starts_with(record::NETWORK))
+    {
         let network: Network = record::get(key.as_str(), &found.value)?;
         if !network.predefined || network.spec.name != wanted.name {
             continue;
@@ -141,14 +178,17 @@ fn replaced_default(
         if config.bridge.enabled && network.spec == spec {
             return Ok(None);
         }
-        let mut endpoints =
-            records.iter().filter(|(key, _)| key.as_str().starts_with(record::ENDPOINT));
+        let mut endpoints = records
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(record::ENDPOINT));
         let used = endpoints.any(|(key, found)| {
             record::get::<tombolo_core::model::Endpoint>(key.as_str(), &found.value)
                 .is_ok_and(|endpoint| endpoint.network == network.id)
         });
         if used {
-            tracing::warn!("the default network has endpoints: its new configuration waits for them");
+            tracing::warn!(
+                "the default network has endpoints: its new configuration waits for them"
+            );
             return Ok(None);
         }
         return Ok(Some(key.as_str().to_owned()));
@@ -157,25 +197,43 @@ fn replaced_default(
 }
 
 fn predefined(name: &str, driver: &str) -> NetworkCreate {
-    NetworkCreate { driver: driver.to_owned(), ..NetworkCreate::new(name) }
+    NetworkCreate {
+        driver: driver.to_owned(),
+        ..NetworkCreate::new(name)
+    }
 }
 
 /// The default network as the configuration asks for it.
 fn default_network(config: &DefaultNetwork) -> NetworkCreate {
     let families = [
-        (config.bip, config.fixed_cidr, config.default_gateway, "DefaultGatewayIPv4"),
-        (config.bip6, config.fixed_cidr_v6, config.default_gateway_v6, "DefaultGatewayIPv6"),
+        (
+            config.bip,
+            config.fixed_cidr,
+            config.default_gateway,
+            "DefaultGatewayIPv4",
+        ),
+        (
+            config.bip6,
+            config.fixed_cidr_v6,
+            config.default_gateway_v6,
+            "DefaultGatewayIPv6",
+        ),
     ];
-    let subnets = families.into_iter().filter_map(|(bip, range, router, name)| {
-        let subnet = bip.or(range).as_ref().map(IpNet::trunc)?;
-        Some(SubnetConfig {
-            subnet: Some(subnet.to_string()),
-            ip_range: range.iter().map(ToString::to_string).collect(),
-            gateway: bip.map(|net| net.addr().to_string()),
-            aux_addresses: router.iter().map(|ip| (name.to_owned(), ip.to_string())).collect(),
-            size: None,
-        })
-    });
+    let subnets = families
+        .into_iter()
+        .filter_map(|(bip, range, router, name)| {
+            let subnet = bip.or(range).as_ref().map(IpNet::trunc)?;
+            Some(SubnetConfig {
+                subnet: Some(subnet.to_string()),
+                ip_range: range.iter().map(ToString::to_string).collect(),
+                gateway: bip.map(|net| net.addr().to_string()),
+                aux_addresses: router
+                    .iter()
+                    .map(|ip| (name.to_owned(), ip.to_string()))
+                    .collect(),
+                size: None,
+            })
+        });
     NetworkCreate {
         device: Some(config.device.clone()),
         subnets: subnets.collect(),

@@ -20,11 +20,18 @@ pub(crate) fn api_error(reject: &Reject) -> ApiError {
     let code = error_code(reject.code.as_str()).unwrap_or(ErrorCode::Internal);
     let error = ApiError::new(code, format!("{}: {}", reject.object, reject.message));
     let error = error.on(reject.object.clone());
-    if reject.hint.is_empty() { error } else { error.hint(reject.hint.clone()) }
+    if reject.hint.is_empty() {
+        error
+    } else {
+        error.hint(reject.hint.clone())
+    }
 }
 
 fn error_code(word: &str) -> Option<ErrorCode> {
-    ErrorCode::ALL.iter().copied().find(|code| code.as_str() == word)
+    ErrorCode::ALL
+        .iter()
+        .copied()
+        .find(|code| code.as_str() == word)
 }
 
 /// The command that a request stands for; `None` for one that only looks at what the daemon knows.
@@ -33,26 +40,35 @@ pub(crate) fn command(
     namespaces: &dyn NetnsLookup,
 ) -> Result<Option<Command>, Reject> {
     let command = match request {
-        Request::NetworkCreate(create) => {
-            Command::CreateNetwork { spec: Box::new(network_spec(create)?), predefined: false }
-        }
+        Request::NetworkCreate(create) => Command::CreateNetwork {
+            spec: Box::new(network_spec(create)?),
+            predefined: false,
+        },
         Request::NetworkPrune => Command::PruneNetworks,
         Request::NetworkDelete { reference } => Command::DeleteNetwork(Reference(reference)),
         Request::NetworkConnect { reference, connect } => connect_command(reference, connect)?,
-        Request::NetworkDisconnect { reference, disconnect } => Command::Disconnect {
+        Request::NetworkDisconnect {
+            reference,
+            disconnect,
+        } => Command::Disconnect {
             network: Reference(reference),
             sandbox: Reference(disconnect.sandbox),
         },
         Request::EndpointCreate(create) => endpoint_create(create)?,
         Request::EndpointDelete { reference } => Command::DeleteEndpoint(Reference(reference)),
-        Request::EndpointJoin { reference, join } => {
-            Command::Join { endpoint: Reference(reference), sandbox: Reference(join.sandbox) }
-        }
+        Request::EndpointJoin { reference, join } => Command::Join {
+            endpoint: Reference(reference),
+            sandbox: Reference(join.sandbox),
+        },
         Request::EndpointLeave { reference } => Command::Leave(Reference(reference)),
         Request::SandboxCreate(create) => sandbox_create(create, namespaces)?,
-        Request::SandboxDelete { reference, keep_endpoints } => {
-            Command::DeleteSandbox { sandbox: Reference(reference), keep_endpoints }
-        }
+        Request::SandboxDelete {
+            reference,
+            keep_endpoints,
+        } => Command::DeleteSandbox {
+            sandbox: Reference(reference),
+            keep_endpoints,
+        },
         Request::SandboxStop { reference } => Command::StopSandbox(Reference(reference)),
         Request::SandboxStart { reference } => Command::StartSandbox(Reference(reference)),
         Request::Drift => Command::Drift,
@@ -84,24 +100,38 @@ pub(crate) fn planned_command(
         types::Command::NetworkConnect { reference, connect } => {
             Request::NetworkConnect { reference, connect }
         }
-        types::Command::NetworkDisconnect { reference, disconnect } => {
-            Request::NetworkDisconnect { reference, disconnect }
-        }
+        types::Command::NetworkDisconnect {
+            reference,
+            disconnect,
+        } => Request::NetworkDisconnect {
+            reference,
+            disconnect,
+        },
         types::Command::EndpointCreate(create) => Request::EndpointCreate(create),
         types::Command::EndpointDelete { reference } => Request::EndpointDelete { reference },
-        types::Command::EndpointJoin { reference, sandbox } => {
-            Request::EndpointJoin { reference, join: types::EndpointJoin { sandbox } }
-        }
+        types::Command::EndpointJoin { reference, sandbox } => Request::EndpointJoin {
+            reference,
+            join: types::EndpointJoin { sandbox },
+        },
         types::Command::EndpointLeave { reference } => Request::EndpointLeave { reference },
         types::Command::SandboxCreate(create) => Request::SandboxCreate(create),
-        types::Command::SandboxDelete { reference, keep_endpoints } => {
-            Request::SandboxDelete { reference, keep_endpoints }
-        }
+        types::Command::SandboxDelete {
+            reference,
+            keep_endpoints,
+        } => Request::SandboxDelete {
+            reference,
+            keep_endpoints,
+        },
         types::Command::SandboxStop { reference } => Request::SandboxStop { reference },
         types::Command::SandboxStart { reference } => Request::SandboxStart { reference },
     };
-    self::command(request, namespaces)?
-        .ok_or_else(|| Reject::new(Code::InvalidCombination, "plan", "this command changes nothing"))
+    self::command(request, namespaces)?.ok_or_else(|| {
+        Reject::new(
+            Code::InvalidCombination,
+            "plan",
+            "this command changes nothing",
+        )
+    })
 }
 
 fn connect_command(reference: String, connect: types::NetworkConnect) -> Result<Command, Reject> {
@@ -113,13 +143,18 @@ fn connect_command(reference: String, connect: types::NetworkConnect) -> Result<
 }
 
 fn name(text: &str) -> Result<Name, Reject> {
-    text.parse().map_err(|error: String| Reject::new(Code::InvalidName, shown(text), error))
+    text.parse()
+        .map_err(|error: String| Reject::new(Code::InvalidName, shown(text), error))
 }
 
 fn address(text: &str, what: &str) -> Result<IpAddr, Reject> {
     text.parse().map_err(|_| {
-        Reject::new(Code::InvalidAddress, shown(text), format!("{what} is not an IP address"))
-            .hint("write it as 172.20.0.2 or fd00::2")
+        Reject::new(
+            Code::InvalidAddress,
+            shown(text),
+            format!("{what} is not an IP address"),
+        )
+        .hint("write it as 172.20.0.2 or fd00::2")
     })
 }
 

@@ -29,6 +29,9 @@ pub const IDLE_SOCKETS_MAX: usize = 8;
 /// Most prepared namespaces.
 pub const POOL_MAX: usize = 64;
 
+/// Pause before another namespace is prepared while enough are ready.
+pub const POOL_PAUSE: Duration = Duration::from_millis(2);
+
 /// How long an IPv6 address may take to become usable before the plan goes on without it.
 pub const ADDRESS_WAIT: Duration = Duration::from_millis(200);
 

@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tombolo_netstate::Netns;
 
-use crate::limits::POOL_MAX;
+use crate::limits::{POOL_MAX, POOL_PAUSE};
 use crate::netlink::socket::Protocol;
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::sys;
@@ -195,19 +196,24 @@ impl Drop for Return<'_> {
 #[derive(Debug)]
 struct Pool {
     ready: Option<Mutex<Receiver<File>>>,
+    /// How many wait to be taken.
+    stock: Arc<AtomicUsize>,
 }
 
 impl Pool {
     fn new(size: usize) -> Self {
         // The thread holds one more, ready to be handed over.
+        let stock = Arc::new(AtomicUsize::new(0));
         let Some(kept) = size.checked_sub(1) else {
-            return Self { ready: None };
+            return Self { ready: None, stock };
         };
         let (sender, receiver) = sync_channel(kept);
-        let spawned = thread::Builder::new()
-            .name("netns-pool".into())
-            .spawn(move || fill(&sender));
+        let spawned = thread::Builder::new().name("netns-pool".into()).spawn({
+            let stock = Arc::clone(&stock);
+            move || fill(&sender, &stock, size)
+        });
         Self {
+            stock,
             ready: spawned.is_ok().then(|| Mutex::new(receiver)),
         }
     }
@@ -222,7 +228,10 @@ impl Pool {
                 .ok()
         });
         match prepared {
-            Some(file) => Ok(file),
+            Some(file) => {
+                self.stock.fetch_sub(1, Ordering::Relaxed);
+                Ok(file)
+            }
             None => thread::scope(|scope| {
                 let made = scope.spawn(make).join();
                 made.unwrap_or_else(|_| Err(io::Error::from_raw_os_error(libc::EIO)))
@@ -233,8 +242,13 @@ impl Pool {
 
 /// Prepares namespaces until the pool is gone or making one fails; each is made by moving this thread, which
 /// never returns to the host's.
-fn fill(sender: &SyncSender<File>) {
+fn fill(sender: &SyncSender<File>, stock: &AtomicUsize, size: usize) {
     loop {
+        // Making one takes locks that the attach which has just taken one needs: let that finish first,
+        // unless others wait in line.
+        if stock.load(Ordering::Relaxed) * 2 >= size {
+            thread::sleep(POOL_PAUSE);
+        }
         let file = match make() {
             Ok(file) => file,
             Err(error) => {
@@ -242,6 +256,7 @@ fn fill(sender: &SyncSender<File>) {
                 return;
             }
         };
+        stock.fetch_add(1, Ordering::Relaxed);
         if sender.send(file).is_err() {
             return;
         }

@@ -30,7 +30,7 @@ struct World {
 
 impl World {
     fn new(directory: &Path) -> Self {
-        run(&["ip", "link", "add", "up0", "type", "dummy"]);
+        run(&["ip", "link", "add", "up0", "type", "bridge"]);
         run(&["ip", "link", "set", "up0", "up"]);
         let twin = Twin::new(directory);
         let sysctl = |path: &str| (path.to_owned(), twin.real.read_sysctl(path).unwrap());

@@ -78,7 +78,12 @@ impl Twin {
     pub(crate) fn observe(&self, wanted: &Objects, what: &str) -> Objects {
         let held = self.fake.objects();
         let scope = scope_of(wanted.iter().chain(&held));
-        let seen = self.real.observe(&scope).unwrap();
+        let mut seen = self.real.observe(&scope).unwrap();
+        // A setting is always there; it is held once it differs from what it was.
+        seen.objects.retain(|key, spec| match spec {
+            Spec::Sysctl(spec) => spec.value != spec.restore || held.contains_key(key),
+            _ => true,
+        });
         assert_eq!(seen.notes, Vec::<String>::new(), "{what}");
         let mut wrong = vec![];
         let keys: BTreeSet<&Key> = held.keys().chain(seen.objects.keys()).collect();
@@ -115,9 +120,8 @@ fn scope_of<'a>(objects: impl Iterator<Item = (&'a Key, &'a Spec)>) -> Scope {
         }
         match (key, spec) {
             (Key::Sysctl(key), Spec::Sysctl(spec)) => {
-                if scope.sysctls.iter().all(|(known, _)| known != key) {
-                    scope.sysctls.push((key.clone(), spec.clone()));
-                }
+                scope.sysctls.retain(|(known, _)| known != key);
+                scope.sysctls.push((key.clone(), spec.clone()));
             }
             (Key::Address(key), Spec::Address(spec)) => {
                 let mac = spec.announce;

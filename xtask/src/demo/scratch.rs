@@ -36,6 +36,7 @@ pub(crate) const FAR_V6: &str = "2001:db8:ffff::1";
 pub(crate) const REAL_NAMESPACES: &str = "TOMBOLO_DEMO_REAL_NAMESPACES";
 
 const CARRIER_LIMIT: Duration = Duration::from_secs(5);
+const END_LIMIT: Duration = Duration::from_secs(10);
 const OUTSIDE: &str = "outside";
 const PROGRAMS: &str = "/run/scratch/bin";
 
@@ -193,6 +194,20 @@ impl Background {
             .spawn()
             .with_context(|| format!("cannot start `{shown}`"))?;
         Ok(Self { child, shown })
+    }
+
+    /// Sends the signal of this name, and waits for the end.
+    pub(crate) fn signal(mut self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        process::read(Command::new("kill").args(["-s", name, &id]))?;
+        let start = Instant::now();
+        while self.child.try_wait().context("cannot look at a child")?.is_none() {
+            if start.elapsed() > END_LIMIT {
+                bail!("`{}` goes on {END_LIMIT:?} after SIG{name}", self.shown);
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Waits up to `limit` until `ready` holds; an early end of the program is an error.

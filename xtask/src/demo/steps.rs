@@ -6,6 +6,17 @@ use anyhow::Result;
 
 use crate::process;
 
+/// Which lines of a command's output are shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum View {
+    /// All of them.
+    All,
+    /// The first so many; how many more there are is said.
+    First(usize),
+    /// Those that contain one of these words.
+    With(&'static [&'static str]),
+}
+
 /// A scenario as it is shown and counted.
 #[derive(Debug)]
 pub(crate) struct Steps {
@@ -31,28 +42,39 @@ impl Steps {
         println!("\n{}. {title}", self.number);
     }
 
-    /// Shows `command`, runs it, shows what it printed, and returns it; only a command that cannot
-    /// start is an error.
-    pub(crate) fn run(&mut self, command: &mut Command) -> Result<Output> {
-        println!("   {}", prompt(&process::render(command)));
+    /// Prints a line that is a command beside the others, such as one that goes on in the background.
+    pub(crate) fn typed(&self, line: &str) {
+        println!("   {}", prompt(line));
+    }
+
+    /// Shows `command`, runs it, shows what `view` leaves of its output, and returns it; only a command that
+    /// cannot start is an error.
+    pub(crate) fn run(&mut self, view: View, command: &mut Command) -> Result<Output> {
+        self.typed(&process::render(command));
         let output = process::capture(command)?;
-        for stream in [&output.stdout, &output.stderr] {
-            for line in String::from_utf8_lossy(stream).lines() {
-                println!("      {line}");
-            }
-        }
-        if !output.status.success() {
-            println!("      ({})", output.status);
+        let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+        // What a failure says is never cut.
+        let view = if output.status.success() { view } else { View::All };
+        for line in view.of(&lines) {
+            println!("      {line}");
         }
         Ok(output)
     }
 
     /// Runs `command` as [`Steps::run`] does and checks that it succeeds; returns its output as
     /// text.
-    pub(crate) fn must(&mut self, what: &str, command: &mut Command) -> Result<String> {
-        let output = self.run(command)?;
+    pub(crate) fn must(&mut self, what: &str, view: View, command: &mut Command) -> Result<String> {
+        let output = self.run(view, command)?;
         self.check(what, output.status.success());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs `command` as [`Steps::run`] does and checks that it fails.
+    pub(crate) fn must_fail(&mut self, what: &str, command: &mut Command) -> Result<()> {
+        let output = self.run(View::All, command)?;
+        self.check(what, !output.status.success());
+        Ok(())
     }
 
     /// Shows and counts whether `what` holds.
@@ -87,6 +109,30 @@ impl Steps {
     }
 }
 
+impl View {
+    /// What is left of `lines`, with those without text dropped.
+    fn of(self, lines: &[&str]) -> Vec<String> {
+        let lines = lines.iter().map(|line| line.trim_end());
+        let lines = lines.filter(|line| !line.is_empty());
+        match self {
+            Self::All => lines.map(str::to_owned).collect(),
+            Self::First(count) => {
+                let mut shown: Vec<String> = lines.map(str::to_owned).collect();
+                let more = shown.len().saturating_sub(count);
+                shown.truncate(count);
+                if more > 0 {
+                    shown.push(format!("... and {more} more"));
+                }
+                shown
+            }
+            Self::With(words) => lines
+                .filter(|line| words.iter().any(|word| line.contains(word)))
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
 /// The typed line, with the place where it runs before it.
 fn prompt(line: &str) -> String {
     match line
@@ -112,18 +158,30 @@ mod tests {
     }
 
     #[test]
+    fn views_leave_what_they_say() {
+        let lines = ["one", "", "two  ", "three"];
+        assert_eq!(View::All.of(&lines), ["one", "two", "three"]);
+        assert_eq!(View::First(1).of(&lines), ["one", "... and 2 more"]);
+        assert_eq!(View::First(3).of(&lines), ["one", "two", "three"]);
+        assert_eq!(View::With(&["t"]).of(&lines), ["two", "three"]);
+    }
+
+    #[test]
     fn one_failed_check_fails_the_scenario() {
         let mut steps = Steps::new("sample");
         steps.step("first");
         let text = steps
-            .must("echo works", Command::new("echo").arg("hello"))
+            .must("echo works", View::All, Command::new("echo").arg("hello"))
             .unwrap();
         assert_eq!(text, "hello\n");
         steps
-            .must("false fails", &mut Command::new("false"))
+            .must_fail("false fails", &mut Command::new("false"))
             .unwrap();
-        assert_eq!((steps.number, steps.passed), (1, 1));
-        assert_eq!(steps.failed, ["false fails"]);
+        steps
+            .must("false works", View::All, &mut Command::new("false"))
+            .unwrap();
+        assert_eq!((steps.number, steps.passed), (1, 2));
+        assert_eq!(steps.failed, ["false works"]);
         assert!(!steps.finish());
         assert!(Steps::new("empty").finish());
     }

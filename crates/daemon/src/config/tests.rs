@@ -13,16 +13,29 @@ fn an_empty_file_is_the_default() {
 
 #[test]
 fn the_resolved_form_reads_back_as_itself() {
-    let mut config = Config { mtu: Some(1400), ..Config::default() };
+    let mut config = Config {
+        mtu: Some(1400),
+        ..Config::default()
+    };
     config.bridge.bip = Some("172.30.0.1/24".parse().unwrap());
-    config.tcp = Some(Tcp { listen: "127.0.0.1:1".into(), ca: None, cert: None, key: None });
+    config.tcp = Some(Tcp {
+        listen: "127.0.0.1:1".into(),
+        ca: None,
+        cert: None,
+        key: None,
+    });
     let text = toml::to_string(&config).unwrap();
     assert_eq!(parse(&text).unwrap(), config);
 }
 
 #[test]
 fn unknown_keys_are_refused_by_name_at_every_level() {
-    for text in ["colour = 1", "[bridge]\ncolour = 1", "[dns]\ncolour = 1", "[tcp]\nlisten = 'x'\ncolour = 1"] {
+    for text in [
+        "colour = 1",
+        "[bridge]\ncolour = 1",
+        "[dns]\ncolour = 1",
+        "[tcp]\nlisten = 'x'\ncolour = 1",
+    ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains("colour"), "{text}: {error}");
     }
@@ -35,8 +48,14 @@ fn values_that_cannot_be_are_refused_with_their_setting() {
         ("log-level = 'loud'", "log-level"),
         ("prepared-namespaces = 1000", "prepared-namespaces"),
         ("[bridge]\nbip = 'fd00::1/64'", "bridge.bip"),
-        ("[bridge]\nfixed-cidr-v6 = '10.0.0.0/8'", "bridge.fixed-cidr-v6"),
-        ("default-address-pools = [{ base = '10.0.0.1/8', size = 24 }]", "default-address-pools"),
+        (
+            "[bridge]\nfixed-cidr-v6 = '10.0.0.0/8'",
+            "bridge.fixed-cidr-v6",
+        ),
+        (
+            "default-address-pools = [{ base = '10.0.0.1/8', size = 24 }]",
+            "default-address-pools",
+        ),
     ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains(setting), "{text}: {error}");

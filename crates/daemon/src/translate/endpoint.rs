@@ -11,11 +11,17 @@ use super::{address, name, shown};
 pub(crate) fn endpoint_create(mut create: EndpointCreate) -> Result<Command, Reject> {
     let network = Reference(std::mem::take(&mut create.network));
     let sandbox = create.sandbox.take().map(Reference);
-    Ok(Command::CreateEndpoint { network, sandbox, spec: Box::new(settings(create.into_settings())?) })
+    Ok(Command::CreateEndpoint {
+        network,
+        sandbox,
+        spec: Box::new(settings(create.into_settings())?),
+    })
 }
 
 /// A network of a new sandbox, and what the endpoint in it should be.
-pub(crate) fn attachment(attachment: NetworkAttachment) -> Result<(Reference, EndpointSpec), Reject> {
+pub(crate) fn attachment(
+    attachment: NetworkAttachment,
+) -> Result<(Reference, EndpointSpec), Reject> {
     let create = attachment.into_endpoint(None);
     let network = Reference(create.network.clone());
     Ok((network, settings(create.into_settings())?))
@@ -24,12 +30,19 @@ pub(crate) fn attachment(attachment: NetworkAttachment) -> Result<(Reference, En
 /// What an endpoint should be, whatever its network.
 pub(crate) fn settings(settings: EndpointSettings) -> Result<EndpointSpec, Reject> {
     let mut addresses = Vec::new();
-    for (text, ipv6) in [(settings.ipv4_address, false), (settings.ipv6_address, true)] {
+    for (text, ipv6) in [
+        (settings.ipv4_address, false),
+        (settings.ipv6_address, true),
+    ] {
         let Some(text) = text else { continue };
         let ip = address(&text, "the endpoint's address")?;
         if ip.is_ipv6() != ipv6 {
             let family = if ipv6 { "IPv6" } else { "IPv4" };
-            return Err(Reject::new(Code::InvalidAddress, ip, format!("it is not an {family} address")));
+            return Err(Reject::new(
+                Code::InvalidAddress,
+                ip,
+                format!("it is not an {family} address"),
+            ));
         }
         addresses.push(ip);
     }

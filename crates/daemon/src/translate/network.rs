@@ -76,8 +76,12 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
         "com.docker.network.internal" | "internal" => create.internal = parsed(key, value)?,
         "multicast" => create.multicast = Some(parsed(key, value)?),
         _ => {
-            return Err(Reject::new(Code::UnknownOption, shown(key), "no network has this option")
-                .hint("`tombolo network create --help` lists the options"));
+            return Err(Reject::new(
+                Code::UnknownOption,
+                shown(key),
+                "no network has this option",
+            )
+            .hint("`tombolo network create --help` lists the options"));
         }
     }
     Ok(())
@@ -100,8 +104,10 @@ fn driver(text: &str) -> Result<Driver, Reject> {
         "bridge" => Ok(Driver::Bridge),
         "null" | "none" => Ok(Driver::Null),
         "host" => Ok(Driver::Host),
-        _ => Err(Reject::new(Code::UnknownOption, shown(text), "no driver has this name")
-            .hint("the drivers are bridge, null and host")),
+        _ => Err(
+            Reject::new(Code::UnknownOption, shown(text), "no driver has this name")
+                .hint("the drivers are bridge, null and host"),
+        ),
     }
 }
 
@@ -126,27 +132,48 @@ fn subnet_spec(config: SubnetConfig) -> Result<SubnetSpec, Reject> {
         }
     };
     if config.size.is_some() {
-        return Err(Reject::new(Code::UnknownOption, "size", "the size of a chosen subnet is configured")
-            .hint("set default-pools in the daemon's configuration, or name the subnet"));
+        return Err(Reject::new(
+            Code::UnknownOption,
+            "size",
+            "the size of a chosen subnet is configured",
+        )
+        .hint("set default-pools in the daemon's configuration, or name the subnet"));
     }
-    let ranges: Result<Vec<IpNet>, Reject> =
-        config.ip_range.iter().map(|text| net(text, "the range")).collect();
+    let ranges: Result<Vec<IpNet>, Reject> = config
+        .ip_range
+        .iter()
+        .map(|text| net(text, "the range"))
+        .collect();
     let reserved: Result<BTreeMap<String, IpAddr>, Reject> = config
         .aux_addresses
         .into_iter()
         .map(|(name, text)| Ok((name, address(&text, "the auxiliary address")?)))
         .collect();
-    let gateway = config.gateway.map(|text| address(&text, "the gateway")).transpose()?;
-    Ok(SubnetSpec { subnet, ranges: ranges?, gateway, reserved: reserved? })
+    let gateway = config
+        .gateway
+        .map(|text| address(&text, "the gateway"))
+        .transpose()?;
+    Ok(SubnetSpec {
+        subnet,
+        ranges: ranges?,
+        gateway,
+        reserved: reserved?,
+    })
 }
 
 fn route(config: RouteConfig) -> Result<StaticRoute, Reject> {
     let destination = net(&config.destination, "the destination")?;
     if destination.trunc() != destination {
-        let message = format!("the destination has host bits set: write {}", destination.trunc());
+        let message = format!(
+            "the destination has host bits set: write {}",
+            destination.trunc()
+        );
         return Err(Reject::new(Code::HostBitsSet, destination, message));
     }
-    let via = config.via.map(|text| address(&text, "the router")).transpose()?;
+    let via = config
+        .via
+        .map(|text| address(&text, "the router"))
+        .transpose()?;
     if via.is_some_and(|via| via.is_ipv6() != destination.addr().is_ipv6()) {
         let message = "the router is of another family than the destination";
         return Err(Reject::new(Code::InvalidAddress, destination, message));
@@ -167,5 +194,9 @@ fn of_family(ip: IpAddr, ipv6: bool) -> Result<IpAddr, Reject> {
         return Ok(ip);
     }
     let family = if ipv6 { "IPv6" } else { "IPv4" };
-    Err(Reject::new(Code::InvalidAddress, ip, format!("an {family} address is needed here")))
+    Err(Reject::new(
+        Code::InvalidAddress,
+        ip,
+        format!("an {family} address is needed here"),
+    ))
 }

@@ -27,14 +27,26 @@ pub(crate) fn sandbox_create(
     namespaces: &dyn NetnsLookup,
 ) -> Result<Command, Reject> {
     if create.process.is_some() {
-        return Err(Reject::new(Code::UnknownOption, "process", "a sandbox is not tied to a process")
-            .hint("stop or remove the sandbox when its process ends"));
+        return Err(Reject::new(
+            Code::UnknownOption,
+            "process",
+            "a sandbox is not tied to a process",
+        )
+        .hint("stop or remove the sandbox when its process ends"));
     }
     let hostname = create.hostname.map(|text| hostname(&text)).transpose()?;
-    let servers: Result<Vec<IpAddr>, Reject> =
-        create.dns.servers.iter().map(|text| address(text, "the DNS server")).collect();
-    Overrides::parse(&create.dns.servers, &create.dns.searches, &create.dns.options)
-        .map_err(|reject| Reject::new(Code::InvalidCombination, "dns", reject.to_string()))?;
+    let servers: Result<Vec<IpAddr>, Reject> = create
+        .dns
+        .servers
+        .iter()
+        .map(|text| address(text, "the DNS server"))
+        .collect();
+    Overrides::parse(
+        &create.dns.servers,
+        &create.dns.searches,
+        &create.dns.options,
+    )
+    .map_err(|reject| Reject::new(Code::InvalidCombination, "dns", reject.to_string()))?;
     let spec = SandboxSpec {
         name: create.name.as_deref().map(name).transpose()?,
         hostname,
@@ -44,11 +56,18 @@ pub(crate) fn sandbox_create(
             searches: create.dns.searches,
             options: create.dns.options,
         },
-        extra_hosts: create.extra_hosts.iter().map(|line| extra_host(line)).collect::<Result<_, _>>()?,
+        extra_hosts: create
+            .extra_hosts
+            .iter()
+            .map(|line| extra_host(line))
+            .collect::<Result<_, _>>()?,
         labels: create.labels,
     };
     let networks: Result<Vec<_>, Reject> = create.networks.into_iter().map(attachment).collect();
-    Ok(Command::CreateSandbox { spec: Box::new(spec), networks: networks? })
+    Ok(Command::CreateSandbox {
+        spec: Box::new(spec),
+        networks: networks?,
+    })
 }
 
 fn hostname(text: &str) -> Result<String, Reject> {
@@ -56,14 +75,19 @@ fn hostname(text: &str) -> Result<String, Reject> {
         .parse()
         .map_err(|reject| Reject::new(Code::InvalidName, shown(text), format!("{reject}")))?;
     if text.len() > 64 {
-        return Err(Reject::new(Code::InvalidName, shown(text), "a host name has at most 64 bytes"));
+        return Err(Reject::new(
+            Code::InvalidName,
+            shown(text),
+            "a host name has at most 64 bytes",
+        ));
     }
     Ok(name.as_str().to_owned())
 }
 
 fn extra_host(line: &str) -> Result<(String, String), Reject> {
     let bad = |why: String| Reject::new(Code::InvalidName, shown(line), why);
-    line.parse::<ExtraHost>().map_err(|reject| bad(reject.to_string()))?;
+    line.parse::<ExtraHost>()
+        .map_err(|reject| bad(reject.to_string()))?;
     let (name, target) = line
         .split_once([':', '='])
         .ok_or_else(|| bad("write it as NAME:ADDRESS".to_owned()))?;
@@ -78,15 +102,24 @@ fn netns(choice: NetnsChoice, namespaces: &dyn NetnsLookup) -> Result<SandboxNet
         NetnsChoice::Pid { pid } => PathBuf::from(format!("/proc/{pid}/ns/net")),
     };
     if !path.is_absolute() {
-        return Err(Reject::new(Code::MissingNamespace, path.display(), "the path is not absolute"));
+        return Err(Reject::new(
+            Code::MissingNamespace,
+            path.display(),
+            "the path is not absolute",
+        ));
     }
     match namespaces.inode(&path) {
-        Ok(inode) if namespaces.inode(Path::new(HOST)) == Ok(inode) => {
-            Err(Reject::new(Code::InvalidCombination, path.display(), "this is the host's own namespace")
-                .hint("ask for a sandbox in the host's namespace instead"))
-        }
+        Ok(inode) if namespaces.inode(Path::new(HOST)) == Ok(inode) => Err(Reject::new(
+            Code::InvalidCombination,
+            path.display(),
+            "this is the host's own namespace",
+        )
+        .hint("ask for a sandbox in the host's namespace instead")),
         Ok(inode) => Ok(SandboxNetns::Adopted { path, inode }),
-        Err(why) => Err(Reject::new(Code::MissingNamespace, path.display(), why)
-            .hint("give the path of a network namespace, such as /run/netns/NAME or /proc/PID/ns/net")),
+        Err(why) => Err(
+            Reject::new(Code::MissingNamespace, path.display(), why).hint(
+                "give the path of a network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
+            ),
+        ),
     }
 }

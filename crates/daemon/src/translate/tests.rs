@@ -18,7 +18,9 @@ impl NetnsLookup for OnePath {
     }
 }
 
-fn network(change: impl FnOnce(&mut NetworkCreate)) -> Result<tombolo_core::model::NetworkSpec, Reject> {
+fn network(
+    change: impl FnOnce(&mut NetworkCreate),
+) -> Result<tombolo_core::model::NetworkSpec, Reject> {
     let mut create = NetworkCreate::new("web");
     change(&mut create);
     network_spec(create)
@@ -63,16 +65,28 @@ fn dockers_option_names_mean_our_fields() {
 
 #[test]
 fn unknown_options_and_values_are_refused_by_name() {
-    for (key, value) in [("speed", "9"), ("com.docker.network.driver.mtu", "big"), ("icc", "maybe")] {
+    for (key, value) in [
+        ("speed", "9"),
+        ("com.docker.network.driver.mtu", "big"),
+        ("icc", "maybe"),
+    ] {
         let reject = network(|c| drop(c.options.insert(key.into(), value.into()))).unwrap_err();
-        assert_eq!((reject.code, reject.object.as_str()), (Code::UnknownOption, key));
+        assert_eq!(
+            (reject.code, reject.object.as_str()),
+            (Code::UnknownOption, key)
+        );
     }
 }
 
 #[test]
 fn a_subnet_of_a_family_switches_that_family_on() {
     let with = |subnet: &str| {
-        network(|c| c.subnets.push(SubnetConfig { subnet: Some(subnet.into()), ..SubnetConfig::default() }))
+        network(|c| {
+            c.subnets.push(SubnetConfig {
+                subnet: Some(subnet.into()),
+                ..SubnetConfig::default()
+            })
+        })
     };
     assert!(with("fd00:1::/64").unwrap().ipv6);
     assert!(!with("10.0.0.0/24").unwrap().ipv6);
@@ -82,24 +96,45 @@ fn a_subnet_of_a_family_switches_that_family_on() {
 #[test]
 fn addresses_must_be_of_the_family_of_their_field() {
     let settings_with = |v4: &str| {
-        settings(EndpointSettings { ipv4_address: Some(v4.into()), ..EndpointSettings::default() })
+        settings(EndpointSettings {
+            ipv4_address: Some(v4.into()),
+            ..EndpointSettings::default()
+        })
     };
     assert!(settings_with("10.0.0.2").is_ok());
-    assert_eq!(settings_with("fd00::2").unwrap_err().code, Code::InvalidAddress);
-    assert_eq!(settings_with("10.0.0.256").unwrap_err().code, Code::InvalidAddress);
+    assert_eq!(
+        settings_with("fd00::2").unwrap_err().code,
+        Code::InvalidAddress
+    );
+    assert_eq!(
+        settings_with("10.0.0.256").unwrap_err().code,
+        Code::InvalidAddress
+    );
 }
 
 #[test]
 fn a_namespace_is_known_by_its_inode_or_refused() {
     let create = |netns: &str| {
-        let create: SandboxCreate = serde_json::from_str(&format!("{{\"netns\":{netns}}}")).unwrap();
+        let create: SandboxCreate =
+            serde_json::from_str(&format!("{{\"netns\":{netns}}}")).unwrap();
         command(Request::SandboxCreate(create), &OnePath)
     };
-    for good in [r#"{"kind":"path","path":"/run/netns/there"}"#, r#"{"kind":"pid","pid":7}"#] {
-        let Ok(Some(Command::CreateSandbox { spec, .. })) = create(good) else { panic!("{good}") };
-        assert!(matches!(spec.netns, tombolo_core::model::SandboxNetns::Adopted { inode: 42, .. }));
+    for good in [
+        r#"{"kind":"path","path":"/run/netns/there"}"#,
+        r#"{"kind":"pid","pid":7}"#,
+    ] {
+        let Ok(Some(Command::CreateSandbox { spec, .. })) = create(good) else {
+            panic!("{good}")
+        };
+        assert!(matches!(
+            spec.netns,
+            tombolo_core::model::SandboxNetns::Adopted { inode: 42, .. }
+        ));
     }
-    for bad in [r#"{"kind":"path","path":"/gone"}"#, r#"{"kind":"path","path":"rel"}"#] {
+    for bad in [
+        r#"{"kind":"path","path":"/gone"}"#,
+        r#"{"kind":"path","path":"rel"}"#,
+    ] {
         assert_eq!(create(bad).unwrap_err().code, Code::MissingNamespace);
     }
 }
@@ -107,12 +142,21 @@ fn a_namespace_is_known_by_its_inode_or_refused() {
 #[test]
 fn host_lines_cannot_carry_other_lines() {
     let with = |line: &str| {
-        let create = SandboxCreate { extra_hosts: vec![line.to_owned()], ..SandboxCreate::default() };
+        let create = SandboxCreate {
+            extra_hosts: vec![line.to_owned()],
+            ..SandboxCreate::default()
+        };
         command(Request::SandboxCreate(create), &OnePath)
     };
     assert!(with("db:10.0.0.9").is_ok());
     assert!(with("up:host-gateway").is_ok());
-    for bad in ["db", "db:10.0.0.9\n1.2.3.4 evil", "a b:10.0.0.1", ":10.0.0.1", "db:nowhere"] {
+    for bad in [
+        "db",
+        "db:10.0.0.9\n1.2.3.4 evil",
+        "a b:10.0.0.1",
+        ":10.0.0.1",
+        "db:nowhere",
+    ] {
         assert!(with(bad).is_err(), "{bad:?} was taken");
     }
 }

@@ -24,13 +24,22 @@ pub(crate) struct Places<'a> {
 
 pub(crate) fn network(controller: &Controller, network: &Network) -> types::Network {
     let spec = &network.spec;
-    let snat = |ipv6: bool| spec.snat.iter().find(|ip| ip.is_ipv6() == ipv6).map(ToString::to_string);
+    let snat = |ipv6: bool| {
+        spec.snat
+            .iter()
+            .find(|ip| ip.is_ipv6() == ipv6)
+            .map(ToString::to_string)
+    };
     let bridge = spec.driver == Driver::Bridge;
     types::Network {
         id: network.id.to_string(),
         name: spec.name.to_string(),
         driver: driver_word(spec.driver).to_owned(),
-        subnets: network.pools.iter().map(|pool| subnet(controller, pool)).collect(),
+        subnets: network
+            .pools
+            .iter()
+            .map(|pool| subnet(controller, pool))
+            .collect(),
         ipv4: spec.ipv4,
         ipv6: spec.ipv6,
         internal: spec.internal,
@@ -47,7 +56,10 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
         labels: spec.labels.clone(),
         options: spec.options.clone(),
         state: network_state(controller, network),
-        endpoints: controller.endpoints_of_network(network.id).map(|e| summary(controller, e)).collect(),
+        endpoints: controller
+            .endpoints_of_network(network.id)
+            .map(|e| summary(controller, e))
+            .collect(),
         created_ms: network.created_ms,
     }
 }
@@ -55,9 +67,16 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
 pub(crate) fn endpoint(controller: &Controller, endpoint: &Endpoint) -> types::Endpoint {
     let network = controller.network(endpoint.network);
     let bridge = network.is_some_and(|n| n.spec.driver == Driver::Bridge);
-    let has = |ipv6: bool| endpoint.addresses.iter().any(|a| a.addr().is_ipv6() == ipv6);
+    let has = |ipv6: bool| {
+        endpoint
+            .addresses
+            .iter()
+            .any(|a| a.addr().is_ipv6() == ipv6)
+    };
     let gateways = [false, true].into_iter().filter(|ipv6| has(*ipv6));
-    let gateways = gateways.filter_map(|ipv6| network?.gateway(ipv6)).map(|ip| ip.to_string());
+    let gateways = gateways
+        .filter_map(|ipv6| network?.gateway(ipv6))
+        .map(|ip| ip.to_string());
     types::Endpoint {
         id: endpoint.id.to_string(),
         name: endpoint.name.to_string(),
@@ -70,7 +89,9 @@ pub(crate) fn endpoint(controller: &Controller, endpoint: &Endpoint) -> types::E
         gateways: gateways.collect(),
         mac: bridge.then(|| Mac(endpoint.mac).to_string()),
         interface: endpoint.attachment.as_ref().map(|a| a.interface.clone()),
-        host_interface: controller.host_interface(endpoint).map(|name| name.to_string()),
+        host_interface: controller
+            .host_interface(endpoint)
+            .map(|name| name.to_string()),
         mtu: network.map_or(0, |network| controller.mtu(network)),
         state: endpoint_state(endpoint),
         gateway_priority: endpoint.spec.gateway_priority,
@@ -96,8 +117,13 @@ pub(crate) fn sandbox(
         id: sandbox.id.to_string(),
         name: sandbox.name.to_string(),
         hostname: Some(sandbox.hostname()),
-        state: if running { types::SandboxState::Running } else { types::SandboxState::Stopped },
-        netns: (running && sandbox.spec.netns != SandboxNetns::Host).then(|| netns.display().to_string()),
+        state: if running {
+            types::SandboxState::Running
+        } else {
+            types::SandboxState::Stopped
+        },
+        netns: (running && sandbox.spec.netns != SandboxNetns::Host)
+            .then(|| netns.display().to_string()),
         files: Some(SandboxFiles {
             directory: files.display().to_string(),
             hosts: file("hosts"),
@@ -139,7 +165,10 @@ pub(crate) fn failed(key: &Key, message: &str) -> types::OperationFailure {
         text: key.to_string(),
         owners: vec![],
     };
-    types::OperationFailure { operation, message: message.to_owned() }
+    types::OperationFailure {
+        operation,
+        message: message.to_owned(),
+    }
 }
 
 pub(crate) fn object(object: ExplainedObject) -> ObjectView {
@@ -180,7 +209,10 @@ fn summary(controller: &Controller, endpoint: &Endpoint) -> EndpointSummary {
 
 fn named_sandbox(controller: &Controller, endpoint: &Endpoint) -> Option<Named> {
     let sandbox = controller.sandbox(endpoint.sandbox?)?;
-    Some(Named { id: sandbox.id.to_string(), name: sandbox.name.to_string() })
+    Some(Named {
+        id: sandbox.id.to_string(),
+        name: sandbox.name.to_string(),
+    })
 }
 
 fn endpoint_state(endpoint: &Endpoint) -> EndpointState {
@@ -205,7 +237,11 @@ fn subnet(controller: &Controller, pool: &Pool) -> types::Subnet {
         subnet: pool.subnet.to_string(),
         ip_range: pool.ranges.iter().map(ToString::to_string).collect(),
         gateway: pool.gateway.map(|ip| ip.to_string()),
-        aux_addresses: pool.reserved.iter().map(|(name, ip)| (name.clone(), ip.to_string())).collect(),
+        aux_addresses: pool
+            .reserved
+            .iter()
+            .map(|(name, ip)| (name.clone(), ip.to_string()))
+            .collect(),
         leases: usage.map_or(0, |usage| u64::try_from(usage.held).unwrap_or(u64::MAX)),
     }
 }
