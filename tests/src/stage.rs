@@ -33,12 +33,20 @@ pub struct Place {
 impl Place {
     /// Its first IPv4 address.
     pub fn v4(&self) -> IpAddr {
-        *self.addresses.iter().find(|ip| ip.is_ipv4()).expect("an IPv4 address")
+        *self
+            .addresses
+            .iter()
+            .find(|ip| ip.is_ipv4())
+            .expect("an IPv4 address")
     }
 
     /// Its first IPv6 address.
     pub fn v6(&self) -> IpAddr {
-        *self.addresses.iter().find(|ip| ip.is_ipv6()).expect("an IPv6 address")
+        *self
+            .addresses
+            .iter()
+            .find(|ip| ip.is_ipv6())
+            .expect("an IPv6 address")
     }
 
     /// A command inside it, to its end.
@@ -68,13 +76,18 @@ impl Place {
 
     /// Whether an echo comes back from an address, given a few tries.
     pub fn pings(&self, to: IpAddr) -> bool {
-        self.run(&format!("ping -n -q -c 1 -i 0.2 -W 1 {to}")).success()
-            || self.run(&format!("ping -n -q -c 3 -i 0.2 -W 2 {to}")).success()
+        self.run(&format!("ping -n -q -c 1 -i 0.2 -W 1 {to}"))
+            .success()
+            || self
+                .run(&format!("ping -n -q -c 3 -i 0.2 -W 2 {to}"))
+                .success()
     }
 
     /// Whether no echo comes back from an address.
     pub fn pings_in_vain(&self, to: IpAddr) -> bool {
-        !self.run(&format!("ping -n -q -c 2 -i 0.2 -W 0.4 {to}")).success()
+        !self
+            .run(&format!("ping -n -q -c 2 -i 0.2 -W 0.4 {to}"))
+            .success()
     }
 
     /// The address from which a TCP server at `to` sees a connection from here; none if there is no
@@ -82,7 +95,9 @@ impl Place {
     pub fn tcp(&self, to: &Self, address: IpAddr) -> Option<IpAddr> {
         let listener = to.inside(move || TcpListener::bind(SocketAddr::new(address, 0)));
         let listener = listener.expect("the server's address is its own");
-        let server = listener.local_addr().expect("a bound socket has an address");
+        let server = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let echo = std::thread::spawn(move || {
             let (mut stream, peer) = listener.accept().ok()?;
             stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -112,12 +127,20 @@ impl Place {
         let server = to.inside(move || UdpSocket::bind(SocketAddr::new(address, 0)));
         let server = server.expect("the server's address is its own");
         let target = server.local_addr().expect("a bound socket has an address");
-        let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
-            .parse()
-            .expect("an address");
-        let client = self.inside(move || UdpSocket::bind(any)).expect("any address is there");
+        let any: SocketAddr = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        }
+        .parse()
+        .expect("an address");
+        let client = self
+            .inside(move || UdpSocket::bind(any))
+            .expect("any address is there");
         for socket in [&server, &client] {
-            socket.set_read_timeout(Some(SILENCE)).expect("a timeout that is not 0");
+            socket
+                .set_read_timeout(Some(SILENCE))
+                .expect("a timeout that is not 0");
         }
         let mut word = [0; 4];
         for _ in 0..3 {
@@ -125,7 +148,9 @@ impl Place {
             if client.send_to(b"ping", target).is_err() {
                 return None;
             }
-            let Ok((_, peer)) = server.recv_from(&mut word) else { continue };
+            let Ok((_, peer)) = server.recv_from(&mut word) else {
+                continue;
+            };
             if server.send_to(&word, peer).is_ok() && client.recv_from(&mut word).is_ok() {
                 return Some(peer.ip());
             }
@@ -133,20 +158,52 @@ impl Place {
         None
     }
 
-    /// Asserts that ping, TCP and UDP reach `to` at an address of its.
+    /// Asserts that ping, TCP and UDP reach `to` at each of its addresses.
     #[track_caller]
-    pub fn assert_reaches(&self, to: &Self, address: IpAddr) {
-        assert!(self.pings(address), "no echo from {address}");
-        assert!(self.tcp(to, address).is_some(), "no TCP to {address}");
-        assert!(self.udp(to, address).is_some(), "no UDP to {address}");
+    pub fn assert_reaches(&self, to: &Self) {
+        let missing = self.tries(to, |address, what| match what {
+            "echo" => !self.pings(address),
+            "TCP" => self.tcp(to, address).is_none(),
+            _ => self.udp(to, address).is_none(),
+        });
+        assert!(missing.is_empty(), "should arrive: {missing:?}");
     }
 
-    /// Asserts that neither ping nor TCP nor UDP reaches `to` at an address of its.
+    /// Asserts that neither ping nor TCP nor UDP reaches `to` at any of its addresses.
     #[track_caller]
-    pub fn assert_cut_off(&self, to: &Self, address: IpAddr) {
-        assert!(self.pings_in_vain(address), "an echo from {address}");
-        assert_eq!(self.tcp(to, address), None, "TCP to {address}");
-        assert_eq!(self.udp(to, address), None, "UDP to {address}");
+    pub fn assert_cut_off(&self, to: &Self) {
+        let arrived = self.tries(to, |address, what| match what {
+            "echo" => !self.pings_in_vain(address),
+            "TCP" => self.tcp(to, address).is_some(),
+            _ => self.udp(to, address).is_some(),
+        });
+        assert!(arrived.is_empty(), "should not arrive: {arrived:?}");
+    }
+
+    /// The addresses and protocols for which `is_wrong` holds. All are tried at the same time.
+    fn tries(
+        &self,
+        to: &Self,
+        is_wrong: impl Fn(IpAddr, &str) -> bool + Sync,
+    ) -> Vec<(IpAddr, &'static str)> {
+        assert!(!to.addresses.is_empty(), "nothing to reach");
+        let is_wrong = &is_wrong;
+        std::thread::scope(|scope| {
+            let mut tries = Vec::new();
+            for address in to.addresses.iter().copied() {
+                for what in ["echo", "TCP", "UDP"] {
+                    let worker = scope.spawn(move || is_wrong(address, what));
+                    tries.push((address, what, worker));
+                }
+            }
+            let found = tries.into_iter().filter_map(|(address, what, worker)| {
+                worker
+                    .join()
+                    .expect("a try does not panic")
+                    .then_some((address, what))
+            });
+            found.collect()
+        })
     }
 
     /// Does something on a thread inside the namespace.
@@ -164,7 +221,10 @@ impl Stage {
     /// A machine with a daemon that has these flags.
     pub fn start_with(flags: &[&str]) -> Option<Self> {
         let mut stage = Self::bare()?;
-        stage.node.start_with(flags, &[]).unwrap_or_else(|error| panic!("{error}"));
+        stage
+            .node
+            .start_with(flags, &[])
+            .unwrap_or_else(|error| panic!("{error}"));
         Some(stage)
     }
 
@@ -176,6 +236,12 @@ impl Stage {
         }
         let node = Node::new().unwrap_or_else(|error| panic!("{error}: {:?}", error));
         Some(Self { node })
+    }
+
+    /// Starts the daemon anew, after it was killed or stopped.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.node.start().unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// What `tombolo` prints when given these words, which must succeed.
@@ -202,7 +268,10 @@ impl Stage {
     /// What a shell on the node prints when given this script, which must succeed.
     #[track_caller]
     pub fn shell(&self, script: &str) -> String {
-        let outcome = self.node.run(&["sh", "-c", script]).expect("nsenter(1) starts");
+        let outcome = self
+            .node
+            .run(&["sh", "-c", script])
+            .expect("nsenter(1) starts");
         assert!(outcome.success(), "`{script}`: {outcome:?}");
         outcome.stdout.trim_end().to_owned()
     }
@@ -237,43 +306,71 @@ impl Stage {
     #[track_caller]
     pub fn place_of(&self, sandbox: &Sandbox) -> Place {
         let netns = sandbox.netns.as_deref().expect("the sandbox runs");
-        let addresses = sandbox.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+        let addresses = sandbox
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.addresses);
         let mut addresses: Vec<IpAddr> = addresses
-            .map(|text| text.parse::<ipnet::IpNet>().expect("an address with its length").addr())
+            .map(|text| {
+                text.parse::<ipnet::IpNet>()
+                    .expect("an address with its length")
+                    .addr()
+            })
             .collect();
         addresses.sort_by_key(IpAddr::is_ipv6);
-        Place { netns: self.node.path(netns), addresses }
+        Place {
+            netns: self.node.path(netns),
+            addresses,
+        }
     }
 
     /// A sandbox as the daemon tells it.
     #[track_caller]
     pub fn inspect(&self, name: &str) -> Sandbox {
-        self.client().sandbox_inspect(name).unwrap_or_else(|error| panic!("sandbox {name}: {error}"))
+        self.client()
+            .sandbox_inspect(name)
+            .unwrap_or_else(|error| panic!("sandbox {name}: {error}"))
     }
 
     /// A network as the daemon tells it.
     #[track_caller]
     pub fn network(&self, name: &str) -> Network {
-        self.client().network_inspect(name).unwrap_or_else(|error| panic!("network {name}: {error}"))
+        self.client()
+            .network_inspect(name)
+            .unwrap_or_else(|error| panic!("network {name}: {error}"))
     }
 
     /// The node itself, as the start or end of packets.
     pub fn here(&self) -> Place {
-        let addresses = [node::NODE_V4, node::NODE_V6].map(|text| text.parse().expect("an address"));
-        Place { netns: self.node.netns(), addresses: addresses.to_vec() }
+        let addresses =
+            [node::NODE_V4, node::NODE_V6].map(|text| text.parse().expect("an address"));
+        Place {
+            netns: self.node.netns(),
+            addresses: addresses.to_vec(),
+        }
     }
 
     /// The outside beyond the router, as the start or end of packets.
     pub fn far(&self) -> Place {
         let addresses = [node::FAR_V4, node::FAR_V6].map(|text| text.parse().expect("an address"));
-        Place { netns: self.node.outside().path(), addresses: addresses.to_vec() }
+        Place {
+            netns: self.node.outside().path(),
+            addresses: addresses.to_vec(),
+        }
     }
 
     /// Lines of `drift`, of which there should be none.
     #[track_caller]
     pub fn drift(&self) -> Vec<String> {
-        let drift = self.client().drift().expect("the daemon looks at the kernel");
-        drift.operations.into_iter().map(|operation| operation.text).collect()
+        let drift = self
+            .client()
+            .drift()
+            .expect("the daemon looks at the kernel");
+        drift
+            .operations
+            .into_iter()
+            .map(|operation| operation.text)
+            .collect()
     }
 
     /// Asserts that the kernel holds what it should, after what is still on its way has arrived.
@@ -291,7 +388,10 @@ impl Stage {
         let now = traces();
         let more: Vec<_> = now.difference(before).collect();
         let less: Vec<_> = before.difference(&now).collect();
-        assert!(more.is_empty() && less.is_empty(), "left behind: {more:#?}\nlost: {less:#?}");
+        assert!(
+            more.is_empty() && less.is_empty(),
+            "left behind: {more:#?}\nlost: {less:#?}"
+        );
     }
 }
 

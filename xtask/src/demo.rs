@@ -90,6 +90,7 @@ fn enter(binary: &Path, token: &str) -> Result<Command> {
 pub(crate) fn inside(binary: &Path) -> Result<bool> {
     let scratch = Scratch::build(binary)?;
     let mut steps = Steps::new("Tombolo on a scratch host");
+    println!("The host and the world outside it are namespaces: nothing changes on this machine.");
     Scenario::play(&scratch, &mut steps)?;
     Ok(steps.finish())
 }

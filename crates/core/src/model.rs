@@ -5,5 +5,7 @@ pub mod network;
 pub mod sandbox;
 
 pub use endpoint::{Attachment, Endpoint, EndpointSpec};
-pub use network::{Driver, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetSpec};
+pub use network::{
+    Driver, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetPick, SubnetSpec,
+};
 pub use sandbox::{DnsSettings, Sandbox, SandboxNetns, SandboxSpec, SandboxState};

@@ -262,7 +262,14 @@ async fn read_facts(shared: &Shared) {
         (Arc::clone(&engine.kernel), engine.controller.facts().node)
     };
     match tokio::task::spawn_blocking(move || facts::read(&kernel, node)).await {
-        Ok(Ok(facts)) => shared.lock().run(Event::Facts(Box::new(facts))),
+        Ok(Ok(facts)) => {
+            let mut engine = shared.lock();
+            engine.run(Event::Facts(Box::new(facts)));
+            for (network, route) in engine.controller.overlaps() {
+                let name = &network.spec.name;
+                tracing::warn!(network = %name, %route, "a route of the host now overlaps the network");
+            }
+        }
         Ok(Err(error)) => tracing::warn!(error, "the host cannot be looked at"),
         Err(error) => tracing::warn!(%error, "the host cannot be looked at"),
     }

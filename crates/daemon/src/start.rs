@@ -231,7 +231,6 @@ fn default_network(config: &DefaultNetwork) -> NetworkCreate {
                     .iter()
                     .map(|ip| (name.to_owned(), ip.to_string()))
                     .collect(),
-                size: None,
             })
         });
     NetworkCreate {

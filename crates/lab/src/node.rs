@@ -128,14 +128,36 @@ impl Node {
         let outside = Host::new()?;
         // The holder dies with the thread that made it, and takes everything in the node along.
         let holder = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--mount", "--pid"])
-            .args(["--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", HOLD])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "--",
+                "unshare",
+                "--net",
+                "--mount",
+                "--pid",
+            ])
+            .args([
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--",
+                "sh",
+                "-c",
+                HOLD,
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .map_err(system("start unshare(1)"))?;
-        let mut node = Self { holder, init: 0, outside, daemon: None, program };
+        let mut node = Self {
+            holder,
+            init: 0,
+            outside,
+            daemon: None,
+            program,
+        };
         node.await_init()?;
         node.lay_cable()?;
         Ok(node)
@@ -162,12 +184,17 @@ impl Node {
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
         let inside = inside.as_ref();
         let inside = inside.strip_prefix("/").unwrap_or(inside);
-        Path::new("/proc").join(self.init.to_string()).join("root").join(inside)
+        Path::new("/proc")
+            .join(self.init.to_string())
+            .join("root")
+            .join(inside)
     }
 
     /// The node's own network namespace.
     pub fn netns(&self) -> PathBuf {
-        Path::new("/proc").join(self.init.to_string()).join("ns/net")
+        Path::new("/proc")
+            .join(self.init.to_string())
+            .join("ns/net")
     }
 
     /// The daemon's socket, where this test reaches it.
@@ -179,7 +206,9 @@ impl Node {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.init.to_string());
-        command.args(["--net", "--mount", "--pid", "--"]).arg(program);
+        command
+            .args(["--net", "--mount", "--pid", "--"])
+            .arg(program);
         command.env_remove("TOMBOLO_HOST").stdin(Stdio::null());
         command
     }
@@ -210,7 +239,11 @@ impl Node {
     }
 
     /// Starts the daemon with these flags and variables of its environment and waits until it answers.
-    pub fn start_with(&mut self, flags: &[&str], environment: &[(&str, &str)]) -> Result<(), NodeError> {
+    pub fn start_with(
+        &mut self,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<(), NodeError> {
         self.spawn_daemon(flags, environment)?;
         self.await_answer()
     }
@@ -221,13 +254,22 @@ impl Node {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<(), NodeError> {
-        let log = File::options().create(true).append(true).open(self.path(LOG));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path(LOG));
         let log = log.map_err(system("open the daemon's log"))?;
         let errors = log.try_clone().map_err(system("open the daemon's log"))?;
         let mut command = self.command("sh");
-        command.arg("-c").arg(format!("echo $$ >{PID_FILE}; exec \"$@\"")).arg("sh");
+        command
+            .arg("-c")
+            .arg(format!("echo $$ >{PID_FILE}; exec \"$@\""))
+            .arg("sh");
         command.arg(&self.program).arg("daemon").args(flags);
-        command.envs(environment.iter().copied()).stdout(log).stderr(errors);
+        command
+            .envs(environment.iter().copied())
+            .stdout(log)
+            .stderr(errors);
         self.daemon = Some(command.spawn().map_err(system("start the daemon"))?);
         Ok(())
     }
@@ -236,22 +278,31 @@ impl Node {
     pub fn await_answer(&mut self) -> Result<(), NodeError> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            if self.request(b"GET /v1/version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_ok_and(
-                |answer| answer.starts_with(b"HTTP/1.1 200 "),
-            ) {
+            if self
+                .request(b"GET /v1/version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                .is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 "))
+            {
                 return Ok(());
             }
             if let Some(status) = self.daemon_ended()? {
-                return Err(NodeError::Ended { status, log: self.log_tail() });
+                return Err(NodeError::Ended {
+                    status,
+                    log: self.log_tail(),
+                });
             }
             std::thread::sleep(POLL);
         }
-        Err(NodeError::Late { what: "answer", log: self.log_tail() })
+        Err(NodeError::Late {
+            what: "answer",
+            log: self.log_tail(),
+        })
     }
 
     /// How the daemon ended, if it has ended by itself; it then counts as not running.
     pub fn daemon_ended(&mut self) -> Result<Option<ExitStatus>, NodeError> {
-        let Some(daemon) = &mut self.daemon else { return Ok(None) };
+        let Some(daemon) = &mut self.daemon else {
+            return Ok(None);
+        };
         let ended = daemon.try_wait().map_err(system("look at the daemon"))?;
         if ended.is_some() {
             self.daemon = None;
@@ -279,7 +330,11 @@ impl Node {
     /// The daemon's process id, as the node sees it.
     pub fn daemon_pid(&self) -> Option<u32> {
         self.daemon.as_ref()?;
-        fs::read_to_string(self.path(PID_FILE)).ok()?.trim().parse().ok()
+        fs::read_to_string(self.path(PID_FILE))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     /// Kills the daemon (SIGKILL) and waits for its end.
@@ -294,12 +349,17 @@ impl Node {
 
     fn end(&mut self, signal: &str) -> Result<(), NodeError> {
         // A daemon that has only just been started has not told its number yet.
-        let known = wait_until(PATIENCE, || self.daemon.is_none() || self.daemon_pid().is_some());
+        let known = wait_until(PATIENCE, || {
+            self.daemon.is_none() || self.daemon_pid().is_some()
+        });
         if let (true, Some(pid)) = (known, self.daemon_pid()) {
             self.run(&["kill", signal, &pid.to_string()])?;
         }
         if !self.await_end(PATIENCE)? {
-            return Err(NodeError::Late { what: "end", log: self.log_tail() });
+            return Err(NodeError::Late {
+                what: "end",
+                log: self.log_tail(),
+            });
         }
         drop(fs::remove_file(self.path(PID_FILE)));
         Ok(())
@@ -341,11 +401,18 @@ impl Node {
             let furnished = self.path("/run/scratch/ready").exists();
             (self.init != 0 && furnished) || !matches!(self.holder.try_wait(), Ok(None))
         });
-        if ready && self.path("/run/scratch/ready").exists() { Ok(()) } else { Err(NodeError::Holder) }
+        if ready && self.path("/run/scratch/ready").exists() {
+            Ok(())
+        } else {
+            Err(NodeError::Holder)
+        }
     }
 
     fn lay_cable(&self) -> Result<(), NodeError> {
-        let cable = format!("ip link add eth0 type veth peer name eth0 netns {}", self.init);
+        let cable = format!(
+            "ip link add eth0 type veth peer name eth0 netns {}",
+            self.init
+        );
         self.outside.run(cable.split(' '))?;
         let inside = format!(
             "ip address add {NODE_V4}/24 dev eth0 && ip address add {NODE_V6}/64 dev eth0 nodad \
@@ -364,13 +431,18 @@ impl Node {
         }
         // Before both ends have a carrier, neighbour discovery gets no answer.
         let carrier = self.path("/sys/class/net/eth0/operstate");
-        wait_until(PATIENCE, || fs::read_to_string(&carrier).is_ok_and(|state| state.trim() == "up"));
+        wait_until(PATIENCE, || {
+            fs::read_to_string(&carrier).is_ok_and(|state| state.trim() == "up")
+        });
         Ok(())
     }
 }
 
 impl Drop for Node {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the daemon had to say")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "a failed test shows what the daemon had to say"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() && self.init != 0 {
             eprintln!("--- end of the daemon's log\n{}\n---", self.log_tail());
@@ -407,14 +479,25 @@ pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> io::Res
             nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)?;
             Ok(work())
         });
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// Why nodes cannot be made on this machine, if they cannot: root and namespaces are needed.
 pub fn obstacle() -> Option<String> {
     let tried = Command::new("unshare")
-        .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--", "ip", "link"])
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--",
+            "ip",
+            "link",
+        ])
         .stdin(Stdio::null())
         .output();
     match tried {
@@ -433,13 +516,23 @@ pub fn obstacle() -> Option<String> {
 pub fn skip(why: &str) {
     let why = why.replace(['\n', '\t'], " ");
     println!("SKIPPED: {why}");
-    let Some(log) = std::env::var_os("TOMBOLO_SKIP_LOG") else { return };
+    let Some(log) = std::env::var_os("TOMBOLO_SKIP_LOG") else {
+        return;
+    };
     let name = |variable| std::env::var(variable).unwrap_or_default();
-    let line = format!("{} {}\t{why}\n", name("NEXTEST_BINARY_ID"), name("NEXTEST_TEST_NAME"));
-    let written = File::options().append(true).create(true).open(log).and_then(|mut log| {
-        // One write, so that lines of tests at the same time do not mix.
-        log.write(line.as_bytes())
-    });
+    let line = format!(
+        "{} {}\t{why}\n",
+        name("NEXTEST_BINARY_ID"),
+        name("NEXTEST_TEST_NAME")
+    );
+    let written = File::options()
+        .append(true)
+        .create(true)
+        .open(log)
+        .and_then(|mut log| {
+            // One write, so that lines of tests at the same time do not mix.
+            log.write(line.as_bytes())
+        });
     if let Err(error) = written {
         println!("the skip log cannot be written: {error}");
     }
@@ -455,11 +548,17 @@ fn program() -> Result<PathBuf, NodeError> {
             beside.join("tombolo")
         }
     };
-    if path.exists() { Ok(path) } else { Err(NodeError::NoProgram { path }) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(NodeError::NoProgram { path })
+    }
 }
 
 fn finish(command: &mut Command) -> Result<Outcome, NodeError> {
-    let output = command.output().map_err(system("run a command on the node"))?;
+    let output = command
+        .output()
+        .map_err(system("run a command on the node"))?;
     Ok(Outcome {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -19,20 +19,29 @@ pub(crate) fn remove(kernel: &Kernel, objects: &Objects, key: &Key) -> bool {
         (Key::NftBase, _) => "nft delete table inet tombolo".to_owned(),
         (Key::Link(at), _) => format!("ip link del dev {}", at.name),
         (Key::Address(at), Some(Spec::Address(spec))) => {
-            format!("ip address del {}/{} dev {}", at.ip, spec.prefix_len, at.link)
+            format!(
+                "ip address del {}/{} dev {}",
+                at.ip, spec.prefix_len, at.link
+            )
         }
         (Key::Neighbour(at), _) => format!("ip neighbour del {} dev {}", at.ip, at.link),
         (Key::Fdb(at), Some(Spec::Fdb(spec))) => {
             format!("bridge fdb del {} dev {} master static", at.mac, spec.port)
         }
         (Key::Route(at), Some(Spec::Route(_))) => {
-            let family = if at.destination.addr().is_ipv6() { "-6" } else { "-4" };
+            let family = if at.destination.addr().is_ipv6() {
+                "-6"
+            } else {
+                "-4"
+            };
             let metric = at.metric;
             format!("ip {family} route del {} metric {metric}", at.destination)
         }
         (Key::Element(at), Some(Spec::Element(spec))) => {
             let (set, element) = (at.set.as_str(), element(at, spec));
-            run(&["nft", "delete", "element", "inet", "tombolo", set, "{", &element, "}"]);
+            run(&[
+                "nft", "delete", "element", "inet", "tombolo", set, "{", &element, "}",
+            ]);
             return true;
         }
         (key, Some(spec)) => panic!("{key} with the spec {spec}"),

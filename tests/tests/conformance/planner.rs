@@ -34,9 +34,16 @@ impl World {
         run(&["ip", "link", "set", "up0", "up"]);
         let twin = Twin::new(directory);
         let sysctl = |path: &str| (path.to_owned(), twin.real.read_sysctl(path).unwrap());
-        let paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/up0/accept_ra"];
+        let paths = [
+            "net/ipv4/ip_forward",
+            "net/ipv6/conf/all/forwarding",
+            "net/ipv6/conf/up0/accept_ra",
+        ];
         let facts = Facts {
-            uplinks: vec![Uplink { name: "up0".to_owned(), mtu: 1_460 }],
+            uplinks: vec![Uplink {
+                name: "up0".to_owned(),
+                mtu: 1_460,
+            }],
             ipv6: true,
             sysctls: paths.map(sysctl).into(),
             node: [1; 16],
@@ -51,6 +58,8 @@ impl World {
             planned: Objects::new(),
             operations: 0,
         };
+        let restored = world.controller.restore([], false).unwrap();
+        assert_eq!(restored.writes, vec![]);
         world.ask(Command::Repair);
         world
     }
@@ -63,13 +72,21 @@ impl World {
         let seed = u128::from(self.requests.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64;
         let what = format!("{command:?}");
         let mut answer = None;
-        let mut events = VecDeque::from([Event::Command { request, command, seed }]);
+        let mut events = VecDeque::from([Event::Command {
+            request,
+            command,
+            seed,
+        }]);
         while let Some(event) = events.pop_front() {
             let decision = self.controller.handle(self.now_ms, event);
             for effect in decision.effects {
                 events.extend(self.perform(effect, &what));
             }
-            answer = decision.replies.into_iter().find(|(to, _)| *to == request).or(answer);
+            answer = decision
+                .replies
+                .into_iter()
+                .find(|(to, _)| *to == request)
+                .or(answer);
         }
         let gone = self.twin.settle();
         let _ = self.twin.fake.settle();
@@ -82,7 +99,11 @@ impl World {
         match effect {
             Effect::Apply { job, plan } => {
                 let report = self.twin.apply(&plan);
-                assert!(report.is_done(), "{what}: {:?}\n{plan}", report.failure(&plan));
+                assert!(
+                    report.is_done(),
+                    "{what}: {:?}\n{plan}",
+                    report.failure(&plan)
+                );
                 self.operations += plan.ops.len();
                 self.remember(&plan);
                 drop(self.twin.observe(&self.planned, what));
@@ -91,7 +112,11 @@ impl World {
             Effect::Observe { job, .. } => {
                 let found = self.twin.observe(&self.planned, what);
                 let missing = vec![];
-                Some(Event::Observed { job, found: Ok(Box::new(found)), missing })
+                Some(Event::Observed {
+                    job,
+                    found: Ok(Box::new(found)),
+                    missing,
+                })
             }
             Effect::WriteFiles(_) | Effect::RemoveFiles(_) => None,
         }
@@ -121,6 +146,7 @@ fn network(text: &str) -> NetworkSpec {
         internal: false,
         mtu: None,
         device: None,
+        address_device: false,
         multicast: false,
         icc: true,
         masquerade: true,
@@ -133,7 +159,10 @@ fn network(text: &str) -> NetworkSpec {
 }
 
 fn make(spec: NetworkSpec) -> Command {
-    Command::CreateNetwork { spec: Box::new(spec), predefined: false }
+    Command::CreateNetwork {
+        spec: Box::new(spec),
+        predefined: false,
+    }
 }
 
 fn sandbox(text: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
@@ -145,19 +174,38 @@ fn sandbox(text: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
         extra_hosts: vec![],
         labels: BTreeMap::new(),
     };
-    let networks = networks.iter().map(|network| (name(network), EndpointSpec::default()));
-    Command::CreateSandbox { spec: Box::new(spec), networks: networks.collect() }
+    let networks = networks
+        .iter()
+        .map(|network| (name(network), EndpointSpec::default()));
+    Command::CreateSandbox {
+        spec: Box::new(spec),
+        networks: networks.collect(),
+    }
 }
 
 /// The networks of the test: every choice of the bridge driver is made by one of them.
 fn networks() -> Vec<NetworkSpec> {
     let net = |text: &str| Some(text.parse::<IpNet>().unwrap());
-    let subnet = |text: &str| SubnetSpec { subnet: net(text), ..SubnetSpec::default() };
+    let subnet = |text: &str| SubnetSpec {
+        subnet: net(text),
+        ..SubnetSpec::default()
+    };
     vec![
         network("dual"),
-        NetworkSpec { internal: true, ..network("inner") },
-        NetworkSpec { multicast: true, icc: false, ..network("plain") },
-        NetworkSpec { ipv4: false, mtu: Some(1_400), ..network("six") },
+        NetworkSpec {
+            internal: true,
+            ..network("inner")
+        },
+        NetworkSpec {
+            multicast: true,
+            icc: false,
+            ..network("plain")
+        },
+        NetworkSpec {
+            ipv4: false,
+            mtu: Some(1_400),
+            ..network("six")
+        },
         NetworkSpec {
             ipv6: false,
             snat: vec!["192.0.2.7".parse().unwrap()],
@@ -177,26 +225,49 @@ fn the_controllers_plans_read_back_equal() {
             world.ask(make(spec));
         }
         let (path, inode) = foreign_netns(directory.join("theirs"));
-        world.twin.fake.adopt(Netns::Adopted { path: path.as_path().into(), inode });
+        world.twin.fake.adopt(Netns::Adopted {
+            path: path.as_path().into(),
+            inode,
+        });
         let adopted = SandboxNetns::Adopted { path, inode };
         world.ask(sandbox("a", SandboxNetns::New, &["dual", "six", "four"]));
         world.ask(sandbox("b", SandboxNetns::New, &["plain", "dual"]));
         world.ask(sandbox("c", adopted, &["inner", "dual"]));
         let (network, at) = (name("inner"), Some(name("a")));
-        world.ask(Command::CreateEndpoint { network, sandbox: at, spec: Box::default() });
-        world.ask(Command::Disconnect { network: name("dual"), sandbox: name("b") });
+        world.ask(Command::CreateEndpoint {
+            network,
+            sandbox: at,
+            spec: Box::default(),
+        });
+        world.ask(Command::Disconnect {
+            network: name("dual"),
+            sandbox: name("b"),
+        });
         world.ask(Command::StopSandbox(name("a")));
         world.ask(Command::StartSandbox(name("a")));
         mend_each_kind(&mut world);
         for text in ["a", "b", "c"] {
             let keep_endpoints = text == "b";
-            world.ask(Command::DeleteSandbox { sandbox: name(text), keep_endpoints });
+            world.ask(Command::DeleteSandbox {
+                sandbox: name(text),
+                keep_endpoints,
+            });
         }
         world.ask(Command::Prune);
-        let left: Vec<String> = world.twin.fake.objects().keys().map(Key::to_string).collect();
+        let left: Vec<String> = world
+            .twin
+            .fake
+            .objects()
+            .keys()
+            .map(Key::to_string)
+            .collect();
         let ours = |key: &&String| !key.contains("nft") && !key.contains("sysctl");
         assert_eq!(left.iter().filter(ours).count(), 0, "left: {left:?}");
-        assert!(world.operations > 150, "only {} operations", world.operations);
+        assert!(
+            world.operations > 150,
+            "only {} operations",
+            world.operations
+        );
     });
 }
 
@@ -211,7 +282,10 @@ fn leaf_bridges_read_back_equal() {
         mend_each_kind(&mut world);
         for n in 0..40 {
             let sandbox = name(&format!("s{n}"));
-            world.ask(Command::DeleteSandbox { sandbox, keep_endpoints: false });
+            world.ask(Command::DeleteSandbox {
+                sandbox,
+                keep_endpoints: false,
+            });
         }
         world.ask(Command::DeleteNetwork(name("wide")));
         assert_eq!(world.twin.fake.refusals(), Vec::<String>::new());
@@ -233,7 +307,12 @@ fn mend_each_kind(world: &mut World) {
             if fault::remove(&world.twin.real, &held, keys[n]) {
                 world.twin.fake.vanish(keys[n]);
                 world.ask(Command::Repair);
-                assert_eq!(world.twin.fake.objects(), held, "after {} was removed", keys[n]);
+                assert_eq!(
+                    world.twin.fake.objects(),
+                    held,
+                    "after {} was removed",
+                    keys[n]
+                );
             }
         }
     }

@@ -17,9 +17,11 @@ use crate::host::{foreign_netns, on_host};
 use crate::twin::Twin;
 
 /// How many scenes follow each other on one host.
-const SCENES: usize = 16;
+const SCENES: usize = 8;
+/// At how many places a plan is cut short.
+const CUTS: usize = 8;
 /// How many objects are removed by somebody else in each scene.
-const FAULTS: usize = 6;
+const FAULTS: usize = 5;
 
 #[test]
 fn scenes_and_single_faults_read_back_equal() {
@@ -35,8 +37,20 @@ fn scenes_and_single_faults_read_back_equal() {
             break_and_mend(&mut twin, &wanted, n, &mut kinds);
         }
         converge(&mut twin, &Objects::new(), "nothing");
-        let all = ["netns", "nft base", "link", "address", "neighbour", "fdb", "route", "element"];
-        let missed: Vec<_> = all.iter().filter(|kind| !kinds.contains_key(**kind)).collect();
+        let all = [
+            "netns",
+            "nft base",
+            "link",
+            "address",
+            "neighbour",
+            "fdb",
+            "route",
+            "element",
+        ];
+        let missed: Vec<_> = all
+            .iter()
+            .filter(|kind| !kinds.contains_key(**kind))
+            .collect();
         assert!(missed.is_empty(), "no fault hit {missed:?}, only {kinds:?}");
     });
 }
@@ -47,16 +61,21 @@ fn a_plan_cut_short_anywhere_reads_back_equal_and_converges() {
         let mut runner = TestRunner::deterministic();
         let mut twin = Twin::new(directory);
         let places = places(directory, &mut twin);
-        let scenes = std::iter::repeat_with(|| Scene::any().new_tree(&mut runner).unwrap().current());
-        let mut scenes = scenes.filter(|scene| scene.endpoints.len() >= 4 && scene.bridges.len() >= 2);
+        let scenes =
+            std::iter::repeat_with(|| Scene::any().new_tree(&mut runner).unwrap().current());
+        let mut scenes =
+            scenes.filter(|scene| scene.endpoints.len() >= 4 && scene.bridges.len() >= 2);
         let (from, to) = (scenes.next().unwrap(), scenes.next().unwrap());
         let from = real_objects(&from, &places);
         let to = real_objects(&to, &places);
         let total = plan(&to, &from).ops.len();
-        for cut in (0..total).step_by(3) {
+        for cut in (0..total).step_by(total / CUTS) {
             converge(&mut twin, &from, "the first scene");
             let whole = plan(&to, &twin.observe(&from, "the first scene"));
-            let part = Plan { ops: whole.ops[..cut].to_vec(), edges: vec![] };
+            let part = Plan {
+                ops: whole.ops[..cut].to_vec(),
+                edges: vec![],
+            };
             assert!(twin.apply(&part).is_done());
             drop(twin.settle());
             let _ = twin.fake.settle();
@@ -78,20 +97,40 @@ fn converge(twin: &mut Twin, wanted: &Objects, what: &str) {
             return;
         }
         let report = twin.apply(&plan);
-        assert!(report.is_done(), "{what}: {:?}\n{plan}", report.failure(&plan));
+        assert!(
+            report.is_done(),
+            "{what}: {:?}\n{plan}",
+            report.failure(&plan)
+        );
         drop(twin.settle());
         let _ = twin.fake.settle();
     }
     panic!("{what} is not reached");
 }
 
-fn break_and_mend(twin: &mut Twin, wanted: &Objects, n: usize, kinds: &mut BTreeMap<&'static str, usize>) {
-    let mut keys: Vec<&Key> = wanted.keys().filter(|key| !matches!(key, Key::Sysctl(_))).collect();
+fn break_and_mend(
+    twin: &mut Twin,
+    wanted: &Objects,
+    n: usize,
+    kinds: &mut BTreeMap<&'static str, usize>,
+) {
+    let mut keys: Vec<&Key> = wanted
+        .keys()
+        .filter(|key| !matches!(key, Key::Sysctl(_)))
+        .collect();
     // One of each kind in turn, beginning with those that came up least often.
     keys.sort_by_key(|key| kinds.get(key.kind()).copied().unwrap_or(0));
     let mut seen = BTreeSet::new();
-    let rotated = keys.iter().cycle().skip(n % keys.len().max(1)).take(keys.len());
-    let chosen: Vec<&Key> = rotated.filter(|key| seen.insert(key.kind())).take(FAULTS).copied().collect();
+    let rotated = keys
+        .iter()
+        .cycle()
+        .skip(n % keys.len().max(1))
+        .take(keys.len());
+    let chosen: Vec<&Key> = rotated
+        .filter(|key| seen.insert(key.kind()))
+        .take(FAULTS)
+        .copied()
+        .collect();
     for key in chosen {
         assert!(fault::remove(&twin.real, wanted, key), "{key}");
         twin.fake.vanish(key);
@@ -102,7 +141,11 @@ fn break_and_mend(twin: &mut Twin, wanted: &Objects, n: usize, kinds: &mut BTree
 
 fn plan(wanted: &Objects, actual: &Objects) -> Plan {
     let mut desired = Desired::default();
-    drop(desired.set(&Owner(Arc::from("test")), wanted.clone()).unwrap());
+    drop(
+        desired
+            .set(&Owner(Arc::from("test")), wanted.clone())
+            .unwrap(),
+    );
     diff(wanted.keys().chain(actual.keys()), &desired, actual)
 }
 
@@ -122,7 +165,9 @@ fn places(directory: &Path, twin: &mut Twin) -> BTreeMap<Netns, Netns> {
 /// The objects of a scene with real rules, in namespaces that exist.
 fn real_objects(scene: &Scene, places: &BTreeMap<Netns, Netns>) -> Objects {
     let objects = scene.desired().unwrap().objects();
-    let moved = objects.into_iter().map(|(key, spec)| (moved_key(key, places), moved_spec(spec, places)));
+    let moved = objects
+        .into_iter()
+        .map(|(key, spec)| (moved_key(key, places), moved_spec(spec, places)));
     moved.collect()
 }
 
@@ -132,7 +177,9 @@ fn moved_key(mut key: Key, places: &BTreeMap<Netns, Netns>) -> Key {
         Key::Address(at) => &mut at.netns,
         Key::Neighbour(at) => &mut at.netns,
         Key::Route(at) => &mut at.netns,
-        Key::Netns(_) | Key::Sysctl(_) | Key::NftBase | Key::Fdb(_) | Key::Element(_) => return key,
+        Key::Netns(_) | Key::Sysctl(_) | Key::NftBase | Key::Fdb(_) | Key::Element(_) => {
+            return key;
+        }
     };
     if let Some(real) = places.get(netns) {
         *netns = real.clone();
@@ -167,8 +214,15 @@ fn rules(variant: u64) -> BaseSpec {
         return own;
     }
     let mut ruleset = Ruleset::clone(&own.ruleset);
-    let longest = ruleset.chains.iter_mut().max_by_key(|chain| chain.rules.len()).unwrap();
+    let longest = ruleset
+        .chains
+        .iter_mut()
+        .max_by_key(|chain| chain.rules.len())
+        .unwrap();
     assert!(longest.rules.pop().is_some());
     let digest = ruleset.digest();
-    BaseSpec { digest, ruleset: Arc::new(ruleset) }
+    BaseSpec {
+        digest,
+        ruleset: Arc::new(ruleset),
+    }
 }

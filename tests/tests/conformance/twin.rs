@@ -12,6 +12,9 @@ use tombolo_netstate::{Key, Netns, Objects, Outcome, Plan, Report, Spec};
 /// Longest time that the kernel is given to finish removals.
 const REMOVAL: Duration = Duration::from_secs(20);
 
+/// How often the kernel is looked at until it has finished.
+const POLL: Duration = Duration::from_millis(10);
+
 /// The kernel of the thread's namespace, and the model of one.
 pub(crate) struct Twin {
     pub(crate) real: Kernel,
@@ -74,33 +77,46 @@ impl Twin {
     }
 
     /// What both hold: asserts that it is the same, as far as `wanted` and what the model holds say where to
-    /// look.
+    /// look, once the kernel has finished what it does in its own time.
     pub(crate) fn observe(&self, wanted: &Objects, what: &str) -> Objects {
+        let end = Instant::now() + REMOVAL;
         let held = self.fake.objects();
-        let scope = scope_of(wanted.iter().chain(&held));
+        loop {
+            let seen = self.look(wanted, &held, what);
+            let wrong = differences(&seen, &held);
+            if wrong.is_empty() {
+                return seen;
+            }
+            assert!(Instant::now() < end, "{what}:\n{}", wrong.join("\n"));
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn look(&self, wanted: &Objects, held: &Objects, what: &str) -> Objects {
+        let scope = scope_of(wanted.iter().chain(held));
         let mut seen = self.real.observe(&scope).unwrap();
+        assert_eq!(seen.notes, Vec::<String>::new(), "{what}");
         // A setting is always there; it is held once it differs from what it was.
         seen.objects.retain(|key, spec| match spec {
             Spec::Sysctl(spec) => spec.value != spec.restore || held.contains_key(key),
             _ => true,
         });
-        assert_eq!(seen.notes, Vec::<String>::new(), "{what}");
-        let mut wrong = vec![];
-        let keys: BTreeSet<&Key> = held.keys().chain(seen.objects.keys()).collect();
-        for key in keys {
-            let (real, fake) = (seen.objects.get(key), held.get(key));
-            if real != fake {
-                let text = |spec: Option<&Spec>| spec.map_or("nothing".into(), Spec::to_string);
-                wrong.push(format!(
-                    "{key}: the kernel has {}, the model {}",
-                    text(real),
-                    text(fake)
-                ));
-            }
-        }
-        assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
         seen.objects
     }
+}
+
+/// Where the two disagree.
+fn differences(real: &Objects, fake: &Objects) -> Vec<String> {
+    let keys: BTreeSet<&Key> = real.keys().chain(fake.keys()).collect();
+    let text = |spec: Option<&Spec>| spec.map_or("nothing".into(), Spec::to_string);
+    keys.into_iter()
+        .map(|key| (key, real.get(key), fake.get(key)))
+        .filter(|(_, real, fake)| real != fake)
+        .map(|(key, real, fake)| {
+            let (real, fake) = (text(real), text(fake));
+            format!("{key}: the kernel has {real}, the model {fake}")
+        })
+        .collect()
 }
 
 /// Where to look to see all of these objects.

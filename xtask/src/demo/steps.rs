@@ -11,8 +11,8 @@ use crate::process;
 pub(crate) enum View {
     /// All of them.
     All,
-    /// The first so many; how many more there are is said.
-    First(usize),
+    /// None of them.
+    Nothing,
     /// Those that contain one of these words.
     With(&'static [&'static str]),
 }
@@ -55,7 +55,11 @@ impl Steps {
         let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
         let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
         // What a failure says is never cut.
-        let view = if output.status.success() { view } else { View::All };
+        let view = if output.status.success() {
+            view
+        } else {
+            View::All
+        };
         for line in view.of(&lines) {
             println!("      {line}");
         }
@@ -88,6 +92,11 @@ impl Steps {
         }
     }
 
+    /// Shows why a check could not be made; it is not counted.
+    pub(crate) fn note(&self, text: &str) {
+        println!("   NOTE {text}");
+    }
+
     /// Shows lines that explain the check before.
     pub(crate) fn detail(&self, lines: &[String]) {
         for line in lines {
@@ -116,15 +125,7 @@ impl View {
         let lines = lines.filter(|line| !line.is_empty());
         match self {
             Self::All => lines.map(str::to_owned).collect(),
-            Self::First(count) => {
-                let mut shown: Vec<String> = lines.map(str::to_owned).collect();
-                let more = shown.len().saturating_sub(count);
-                shown.truncate(count);
-                if more > 0 {
-                    shown.push(format!("... and {more} more"));
-                }
-                shown
-            }
+            Self::Nothing => Vec::new(),
             Self::With(words) => lines
                 .filter(|line| words.iter().any(|word| line.contains(word)))
                 .map(str::to_owned)
@@ -161,8 +162,7 @@ mod tests {
     fn views_leave_what_they_say() {
         let lines = ["one", "", "two  ", "three"];
         assert_eq!(View::All.of(&lines), ["one", "two", "three"]);
-        assert_eq!(View::First(1).of(&lines), ["one", "... and 2 more"]);
-        assert_eq!(View::First(3).of(&lines), ["one", "two", "three"]);
+        assert!(View::Nothing.of(&lines).is_empty());
         assert_eq!(View::With(&["t"]).of(&lines), ["two", "three"]);
     }
 

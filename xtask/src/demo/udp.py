@@ -1,4 +1,7 @@
-"""`udp.py serve PORT` answers datagrams; `udp.py ask ADDRESS PORT TEXT` sends one, prints the answer."""
+"""`udp.py serve PORT` answers datagrams.
+
+`udp.py ask ADDRESS PORT TEXT` sends one, again while nothing comes back, and prints the answer.
+"""
 
 import socket
 import sys
@@ -15,15 +18,19 @@ def serve(port):
 
 
 def ask(address, port, text):
-    family, kind, protocol, _, server = socket.getaddrinfo(address, int(port), type=socket.SOCK_DGRAM)[0]
+    found = socket.getaddrinfo(address, int(port), type=socket.SOCK_DGRAM)
+    family, kind, protocol, _, server = found[0]
     client = socket.socket(family, kind, protocol)
-    client.settimeout(1)
+    client.settimeout(0.25)
     client.connect(server)
-    client.send(text.encode())
-    try:
-        print(client.recv(2048).decode())
-    except OSError as error:
-        sys.exit(f"no answer: {error}")
+    for _ in range(8):
+        client.send(text.encode())
+        try:
+            print(client.recv(2048).decode())
+            return
+        except TimeoutError:
+            pass
+    sys.exit("no answer")
 
 
 {"serve": serve, "ask": ask}[sys.argv[1]](*sys.argv[2:])

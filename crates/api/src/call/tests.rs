@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::ErrorCode;
 use crate::limits;
-use crate::types::{Command, EndpointSettings, NetnsChoice, NetworkAttachment, ProcessRef};
+use crate::types::{Command, EndpointSettings, NetnsChoice, NetworkAttachment};
 
 fn reference() -> String {
     "na me/ü?#%2f..".to_owned()
@@ -90,10 +90,6 @@ fn sandbox_samples() -> Vec<Request> {
             network: "web".to_owned(),
             ..Default::default()
         }],
-        process: Some(ProcessRef {
-            pid: 7,
-            start_time: 9,
-        }),
         ..SandboxCreate::default()
     };
     vec![

@@ -20,9 +20,7 @@ pub use network::{
     RouteConfig, Subnet, SubnetConfig,
 };
 pub use query::{EndpointFilter, NetworkFilter, SandboxFilter};
-pub use sandbox::{
-    DnsConfig, NetnsChoice, ProcessRef, Sandbox, SandboxCreate, SandboxFiles, SandboxState,
-};
+pub use sandbox::{DnsConfig, NetnsChoice, Sandbox, SandboxCreate, SandboxFiles, SandboxState};
 pub use seeing::{
     Action, Command, Explanation, Finding, FindingLevel, FindingReport, ObjectState, ObjectView,
     OperationFailure, OperationView, Operations, PlanRequest, RepairReport,

@@ -35,6 +35,9 @@ pub struct NetworkCreate {
     /// Name of its interface on the host. An interface that exists is used, never owned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whether an existing interface gets the gateway addresses for as long as the network exists.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub address_device: bool,
     /// Whether it is a plain layer 2 segment with flooding, in place of the routed hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multicast: Option<bool>,
@@ -77,6 +80,7 @@ impl NetworkCreate {
             internal: false,
             mtu: None,
             device: None,
+            address_device: false,
             multicast: None,
             icc: None,
             masquerade: None,
@@ -98,7 +102,8 @@ fn default_driver() -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubnetConfig {
-    /// In CIDR form with host bits zero; chosen from the default pools when left out.
+    /// In CIDR form with host bits zero; chosen from the default pools when left out. `0.0.0.0/24` and
+    /// `::/64` choose one of that size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<String>,
     /// Ranges in CIDR form that automatic addresses are taken from; the whole subnet when empty.
@@ -110,9 +115,6 @@ pub struct SubnetConfig {
     /// Addresses that others use and that are never given away, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aux_addresses: BTreeMap<String, String>,
-    /// Prefix length in bits of a subnet that is chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u8>,
 }
 
 /// A route inside the sandboxes of a network.

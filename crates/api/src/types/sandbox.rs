@@ -32,9 +32,6 @@ pub struct SandboxCreate {
     /// Free words of the caller, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The process whose end ends the sandbox, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<ProcessRef>,
 }
 
 /// Which network namespace a sandbox has.
@@ -111,16 +108,6 @@ impl DnsConfig {
     }
 }
 
-/// A process that cannot be mistaken for a later one with the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ProcessRef {
-    /// Its id, as the daemon sees it.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot (field 22 of proc_pid_stat(5)).
-    pub start_time: u64,
-}
-
 /// A sandbox as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sandbox {
@@ -145,9 +132,6 @@ pub struct Sandbox {
     /// Free words of the caller, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The process whose end ends the sandbox, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<ProcessRef>,
     /// When it was made, in milliseconds since 1970-01-01 UTC.
     pub created_ms: u64,
 }

@@ -214,7 +214,6 @@ impl RunArgs {
             dns: self.network.names.dns(),
             extra_hosts: self.network.names.hosts.clone(),
             labels: self.labels.clone().into_map(),
-            process: None,
         }
     }
 

@@ -225,7 +225,7 @@ impl StateDir {
         let dir = self.dir(id);
         // The process may remove itself at any time: a file that is gone means that it is.
         let known = |error| match error {
-            StateError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            StateError::Read { source, .. } if is_absent(&source) => {
                 StateError::Unknown(id.to_owned())
             }
             other => other,
@@ -332,6 +332,14 @@ pub(super) fn now_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a path leads to nothing, or to a file where a directory would have to be.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {

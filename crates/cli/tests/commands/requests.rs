@@ -50,7 +50,6 @@ fn a_network_with_everything() {
                 ip_range: vec!["10.1.5.0/24".into()],
                 gateway: Some("10.1.0.9".into()),
                 aux_addresses: text(&["a=10.1.0.7"]),
-                size: None,
             },
             SubnetConfig {
                 subnet: Some("2001:db8::/64".into()),

@@ -93,7 +93,6 @@ pub(crate) fn sandbox(name: &str, endpoints: Vec<Endpoint>) -> Sandbox {
         files: None,
         endpoints,
         labels: BTreeMap::new(),
-        process: None,
         created_ms: 0,
     }
 }

@@ -17,7 +17,8 @@ use crate::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, NETWORKS_MAX, ROUTES_PER_NETWORK_MAX, SUBNETS_PER_NETWORK_MAX,
 };
 use crate::model::{
-    Driver, Endpoint, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxState, SubnetSpec,
+    Driver, Endpoint, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxState, SubnetPick,
+    SubnetSpec,
 };
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -258,7 +259,7 @@ impl Controller {
     fn add_pools(&mut self, network: &mut Network, change: &mut Change) -> Result<(), Reject> {
         let mut wanted = network.spec.subnets.clone();
         for (on, ipv6) in [(network.spec.ipv4, false), (network.spec.ipv6, true)] {
-            let named = |s: &SubnetSpec| s.subnet.is_some_and(|net| net.addr().is_ipv6() == ipv6);
+            let named = |s: &SubnetSpec| s.is_ipv6() == ipv6;
             if !on && wanted.iter().any(named) {
                 let family = if ipv6 { "IPv6" } else { "IPv4" };
                 return Err(Reject::new(
@@ -269,14 +270,14 @@ impl Controller {
                 .hint(format!("switch {family} on, or leave the subnet out")));
             }
             if on && !wanted.iter().any(named) {
-                let mut chosen = self.bridge_subnet(network, ipv6).unwrap_or_default();
-                if chosen.subnet.is_none() {
-                    chosen.subnet = Some(self.pick(network, ipv6)?);
-                }
-                wanted.push(chosen);
+                let pick = SubnetPick { ipv6, size: None };
+                let any = || SubnetSpec {
+                    pick,
+                    ..SubnetSpec::default()
+                };
+                wanted.push(self.bridge_subnet(network, ipv6).unwrap_or_else(any));
             }
         }
-        wanted.retain(|s| s.subnet.is_some());
         let owner = network.spec.name.to_string();
         for subnet in wanted {
             let pool = self.pool(network, subnet)?;
@@ -311,8 +312,8 @@ impl Controller {
         })
     }
 
-    fn pick(&self, network: &Network, ipv6: bool) -> Result<IpNet, Reject> {
-        let family = if ipv6 { Family::V6 } else { Family::V4 };
+    fn pick(&self, network: &Network, pick: SubnetPick) -> Result<IpNet, Reject> {
+        let family = if pick.ipv6 { Family::V6 } else { Family::V4 };
         let mut avoid = self.facts.routes.clone();
         avoid.extend(self.facts.resolvers.iter().map(|ip| IpNet::from(*ip)));
         avoid.extend(
@@ -323,7 +324,7 @@ impl Controller {
         );
         self.state
             .space
-            .pick_subnet(&self.pools, (family, None), &avoid)
+            .pick_subnet(&self.pools, (family, pick.size), &avoid)
             .map_err(|reject| {
                 let code = match reject {
                     PickReject::Exhausted { .. } | PickReject::NoPool { .. } => Code::PoolExhausted,
@@ -335,25 +336,22 @@ impl Controller {
     fn pool(&self, network: &Network, wanted: SubnetSpec) -> Result<Pool, Reject> {
         let SubnetSpec {
             subnet,
+            pick,
             ranges,
             gateway,
             reserved,
         } = wanted;
-        let subnet = subnet.ok_or_else(|| {
-            Reject::new(
-                Code::InvalidAddress,
-                &network.spec.name,
-                "a subnet is missing",
-            )
-            .hint("give the subnet, or leave it to the default pools")
-        })?;
+        let subnet = match subnet {
+            Some(subnet) => subnet,
+            None => self.pick(network, pick)?,
+        };
         let mut pool = Pool {
             subnet,
             ranges,
             gateway,
             reserved,
         };
-        if pool.gateway.is_none() && !network.existing {
+        if pool.gateway.is_none() && (!network.existing || network.spec.address_device) {
             let lowest = PoolSpec {
                 gateway: None,
                 ..pool_spec(&pool)

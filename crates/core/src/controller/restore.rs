@@ -54,6 +54,7 @@ impl Controller {
             self.state.swap_endpoint(endpoint.id, Some(endpoint));
         }
         self.withdraw_unanswered(rebooted, &mut change, &mut restored);
+        self.state.name_again();
         self.adopt_addresses(&mut restored);
         let attached = self
             .state

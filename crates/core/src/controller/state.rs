@@ -371,6 +371,19 @@ impl State {
         before
     }
 
+    /// Gives names back to those who have them: one that was being removed may have taken its successor's.
+    pub(crate) fn name_again(&mut self) {
+        let networks = self.networks.values();
+        self.network_names
+            .extend(networks.map(|network| (network.spec.name.clone(), network.id)));
+        let sandboxes = self.sandboxes.values();
+        self.sandbox_names
+            .extend(sandboxes.map(|sandbox| (sandbox.name.clone(), sandbox.id)));
+        let endpoints = self.endpoints.values();
+        self.endpoint_names
+            .extend(endpoints.map(|e| ((e.name.clone(), e.network), e.id)));
+    }
+
     /// Whether a network's record is past its creation and not being removed.
     pub(crate) fn is_ready(&self, id: NetworkId) -> bool {
         self.network(id)

@@ -3,6 +3,7 @@
 mod crash;
 mod limits;
 mod property;
+mod race;
 mod refusal;
 mod scenario;
 mod script;

@@ -84,22 +84,9 @@ pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Object
             host_link(device),
             Spec::Link(Box::new(bridge_link(network, None, context))),
         );
-        for pool in &network.pools {
-            if let Some(ip) = pool.gateway {
-                objects.insert(
-                    Key::Address(AddressKey {
-                        netns: Netns::Host,
-                        link: device,
-                        ip,
-                    }),
-                    Spec::Address(AddressSpec {
-                        prefix_len: pool.subnet.prefix_len(),
-                        prefix_route: true,
-                        announce: None,
-                    }),
-                );
-            }
-        }
+    }
+    if !network.existing || network.spec.address_device {
+        add_gateways(&mut objects, network, device);
     }
     if !network.spec.internal && context.settings.ip_forward {
         add_forwarding(&mut objects, network, context);
@@ -271,6 +258,24 @@ pub fn default_gateway(network: &Network, ipv6: bool) -> Option<IpAddr> {
         .iter()
         .find_map(|pool| pool.reserved.get(other).copied());
     given.or_else(|| network.gateway(ipv6))
+}
+
+fn add_gateways(objects: &mut Objects, network: &Network, link: IfName) {
+    for pool in &network.pools {
+        let Some(ip) = pool.gateway else { continue };
+        objects.insert(
+            Key::Address(AddressKey {
+                netns: Netns::Host,
+                link,
+                ip,
+            }),
+            Spec::Address(AddressSpec {
+                prefix_len: pool.subnet.prefix_len(),
+                prefix_route: true,
+                announce: None,
+            }),
+        );
+    }
 }
 
 struct Veth<'a> {

@@ -39,6 +39,9 @@ pub struct NetworkSpec {
     pub mtu: Option<u32>,
     /// Name of the bridge; one that exists is used and stays its owner's.
     pub device: Option<String>,
+    /// Give an existing bridge the gateway addresses, for as long as the network exists.
+    #[serde(default)]
+    pub address_device: bool,
     /// Plain link-layer network: broadcast and multicast reach every endpoint.
     pub multicast: bool,
     /// Endpoints may open connections to each other.
@@ -60,14 +63,34 @@ pub struct NetworkSpec {
 /// A subnet asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubnetSpec {
-    /// `None` takes one from the default pools.
+    /// Which; `None` takes one from the default pools.
     pub subnet: Option<IpNet>,
+    /// What is taken from the default pools.
+    #[serde(default)]
+    pub pick: SubnetPick,
     /// Automatic choice is limited to these.
     pub ranges: Vec<IpNet>,
     /// Default: the lowest usable address.
     pub gateway: Option<IpAddr>,
     /// Addresses kept out, by name.
     pub reserved: BTreeMap<String, IpAddr>,
+}
+
+/// A subnet to take from the default pools.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetPick {
+    /// Of IPv6, else of IPv4.
+    pub ipv6: bool,
+    /// Prefix length in bits; `None` is the pool's own.
+    pub size: Option<u8>,
+}
+
+impl SubnetSpec {
+    /// Whether the subnet is or will be one of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.subnet
+            .map_or(self.pick.ipv6, |net| net.addr().is_ipv6())
+    }
 }
 
 /// A route that every endpoint of a network gets.

@@ -182,10 +182,6 @@ fn sandbox() -> Sandbox {
         }),
         endpoints: vec![endpoint()],
         labels: [].into(),
-        process: Some(ProcessRef {
-            pid: 7,
-            start_time: u64::MAX,
-        }),
         created_ms: 1,
     }
 }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use tombolo_api::types::{NetworkCreate, RouteConfig, SubnetConfig};
-use tombolo_core::ipam::SubnetWish;
-use tombolo_core::model::{Driver, NetworkSpec, StaticRoute, SubnetSpec};
+use tombolo_core::ipam::{Family, SubnetWish};
+use tombolo_core::model::{Driver, NetworkSpec, StaticRoute, SubnetPick, SubnetSpec};
 use tombolo_core::{Code, Reject};
 
 use super::{address, name, shown};
@@ -23,11 +23,12 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
     for config in create.subnets {
         let subnet = subnet_spec(config)?;
         // A subnet of a family is a wish for that family, unless it was switched off by name.
-        match subnet.subnet {
-            Some(net) if net.addr().is_ipv6() => ipv6 = ipv6.or(Some(true)),
-            Some(_) => ipv4 = ipv4.or(Some(true)),
-            None => {}
-        }
+        let family = if subnet.is_ipv6() {
+            &mut ipv6
+        } else {
+            &mut ipv4
+        };
+        *family = family.or(Some(true));
         subnets.push(subnet);
     }
     let snat = [(create.snat_ipv4, false), (create.snat_ipv6, true)];
@@ -46,6 +47,7 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
         internal: create.internal,
         mtu: create.mtu,
         device: create.device,
+        address_device: create.address_device,
         multicast: create.multicast.unwrap_or(false),
         icc: create.icc.unwrap_or(true),
         masquerade: create.masquerade.unwrap_or(true),
@@ -75,6 +77,7 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
         "com.docker.network.enable_ipv6" | "ipv6" => create.ipv6 = Some(parsed(key, value)?),
         "com.docker.network.internal" | "internal" => create.internal = parsed(key, value)?,
         "multicast" => create.multicast = Some(parsed(key, value)?),
+        "address_device" => create.address_device = parsed(key, value)?,
         _ => {
             return Err(Reject::new(
                 Code::UnknownOption,
@@ -112,33 +115,21 @@ fn driver(text: &str) -> Result<Driver, Reject> {
 }
 
 fn subnet_spec(config: SubnetConfig) -> Result<SubnetSpec, Reject> {
-    let subnet = match config.subnet.as_deref().map(str::parse) {
-        None => None,
-        Some(Ok(SubnetWish::Exact(net))) => Some(net),
-        Some(Ok(SubnetWish::Any { .. })) => {
-            return Err(Reject::new(
-                Code::InvalidAddress,
-                config.subnet.unwrap_or_default(),
-                "a subnet of a given size cannot be chosen for you",
-            )
-            .hint("name the subnet, or leave it out to take one from the default pools"));
-        }
+    let (subnet, pick) = match config.subnet.as_deref().map(str::parse) {
+        None => (None, SubnetPick::default()),
+        Some(Ok(SubnetWish::Exact(net))) => (Some(net), SubnetPick::default()),
+        Some(Ok(SubnetWish::Any { family, size })) => (
+            None,
+            SubnetPick {
+                ipv6: family == Family::V6,
+                size,
+            },
+        ),
         Some(Err(reject)) => {
-            return Err(Reject::new(
-                Code::InvalidAddress,
-                shown(config.subnet.as_deref().unwrap_or_default()),
-                reject.to_string(),
-            ));
+            let text = shown(config.subnet.as_deref().unwrap_or_default());
+            return Err(Reject::new(Code::InvalidAddress, text, reject.to_string()));
         }
     };
-    if config.size.is_some() {
-        return Err(Reject::new(
-            Code::UnknownOption,
-            "size",
-            "the size of a chosen subnet is configured",
-        )
-        .hint("set default-pools in the daemon's configuration, or name the subnet"));
-    }
     let ranges: Result<Vec<IpNet>, Reject> = config
         .ip_range
         .iter()
@@ -155,6 +146,7 @@ fn subnet_spec(config: SubnetConfig) -> Result<SubnetSpec, Reject> {
         .transpose()?;
     Ok(SubnetSpec {
         subnet,
+        pick,
         ranges: ranges?,
         gateway,
         reserved: reserved?,

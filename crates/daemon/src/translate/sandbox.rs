@@ -26,14 +26,6 @@ pub(crate) fn sandbox_create(
     create: SandboxCreate,
     namespaces: &dyn NetnsLookup,
 ) -> Result<Command, Reject> {
-    if create.process.is_some() {
-        return Err(Reject::new(
-            Code::UnknownOption,
-            "process",
-            "a sandbox is not tied to a process",
-        )
-        .hint("stop or remove the sandbox when its process ends"));
-    }
     let hostname = create.hostname.map(|text| hostname(&text)).transpose()?;
     let servers: Result<Vec<IpAddr>, Reject> = create
         .dns

@@ -136,7 +136,6 @@ pub(crate) fn sandbox(
             .map(|(_, e)| endpoint(controller, e))
             .collect(),
         labels: sandbox.spec.labels.clone(),
-        process: None,
         created_ms: sandbox.created_ms,
     }
 }

@@ -9,15 +9,16 @@ use super::{Node, NodeError};
 const LOOK: &str = "
 ip -o link | sed -E 's/^[0-9]+: ([^ :]+).* mtu ([0-9]+).*/link \\1 mtu \\2/'
 ip -o address | awk '{print \"address\", $2, $4}'
-ip -4 route show table all | sed 's/^/route /'
-ip -6 route show table all | grep -v -e fe80: -e multicast | sed 's/^/route /'
+ip -4 route show table all | sed -e 's/ linkdown//' -e 's/^/route /'
+ip -6 route show table all | grep -v -e fe80: -e multicast | sed -e 's/ linkdown//' -e 's/^/route /'
 ip neigh show nud permanent | sed 's/^/neighbour /'
 bridge fdb show | grep static | sed 's/^/fdb /'
 nft list ruleset 2>/dev/null | sed -E -e 's/^[ \\t]+//' -e 's/(counter) packets [0-9]+ bytes [0-9]+/\\1/' \
     -e 's/ expires [0-9a-z]+//' -e 's/^elements = \\{//' -e 's/[ \\t}]+$//' | tr ',' '\\n' \
     | sed -E -e 's/^[ \\t]+//' -e 's/^/nft /' | grep -v -x 'nft '
 grep -E ' /run/tombolo| /run/netns' /proc/self/mountinfo | awk '{print \"mount\", $5}'
-find /run/tombolo -mindepth 1 ! -type s ! -name '*.lock' 2>/dev/null | sed 's/^/file /'
+find /run/tombolo -mindepth 1 ! -type s ! -name '*.lock' \
+    ! -path /run/tombolo/sandboxes ! -path /run/tombolo/run 2>/dev/null | sed 's/^/file /'
 for key in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/default/forwarding; do
     echo \"sysctl $key $(cat /proc/sys/net/$key)\"
 done
@@ -31,6 +32,10 @@ impl Node {
     /// have in common cancels out, whoever made it.
     pub fn traces(&self) -> Result<BTreeSet<String>, NodeError> {
         let looked = self.run(&["sh", "-c", LOOK])?;
-        Ok(looked.stdout.lines().map(|line| line.trim_end().to_owned()).collect())
+        Ok(looked
+            .stdout
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect())
     }
 }

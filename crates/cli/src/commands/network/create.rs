@@ -68,6 +68,9 @@ struct BehaviourArgs {
     /// Name of its interface on the host; an interface that exists is used, never owned
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
+    /// Give an existing interface the gateway addresses for as long as the network exists.
+    #[arg(long, requires = "device")]
+    address_device: bool,
     /// Whether it is a plain layer 2 segment with flooding
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     multicast: Option<bool>,
@@ -108,6 +111,7 @@ impl CreateArgs {
             internal: behaviour.internal,
             mtu: behaviour.mtu,
             device: behaviour.device,
+            address_device: behaviour.address_device,
             multicast: behaviour.multicast,
             icc: behaviour.icc,
             masquerade: behaviour.masquerade,

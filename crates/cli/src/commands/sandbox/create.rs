@@ -71,7 +71,6 @@ impl CreateArgs {
             dns: self.names.dns(),
             extra_hosts: self.names.hosts,
             labels: self.labels.into_map(),
-            process: None,
         })
     }
 }

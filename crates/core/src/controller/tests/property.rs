@@ -230,7 +230,7 @@ fn come_to_rest(world: &mut World) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases.max(400),
+        cases: ProptestConfig::default().cases.max(300),
         max_shrink_iters: 3_000,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -80,6 +80,7 @@ pub(super) fn command(line: &str) -> Option<Command> {
 
 fn network(name: &str, options: &[&str]) -> NetworkSpec {
     let mut spec = NetworkSpec {
+        address_device: false,
         name: name.parse().unwrap(),
         driver: Driver::Bridge,
         subnets: vec![],

@@ -154,6 +154,12 @@ impl World {
         true
     }
 
+    /// Performs the first effect that waits, and delivers nothing.
+    pub(super) fn perform_first(&mut self) {
+        let effect = self.effects.remove(0);
+        self.perform(effect);
+    }
+
     /// Lets time pass, with the ticks that were asked for.
     pub(super) fn wait(&mut self, ms: u64) {
         let until = self.now_ms + ms;
