@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
 use tombolo_core::{Command, Controller, Decision, Effect, Event, JobId, Reply, RequestId, Write};
 use tombolo_kernel::{Kernel, Scope};
-use tombolo_netstate::{Netns, Plan};
+use tombolo_netstate::{Key, Netns, Plan};
 use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
@@ -44,6 +44,10 @@ pub(crate) struct Engine {
     /// Outcomes that the store did not take yet.
     unsaved: BTreeMap<String, Option<Vec<u8>>>,
     inputs: mpsc::Sender<Input>,
+    /// Plans that threads of their own carry out.
+    away: usize,
+    /// What the kernel removed meanwhile: told once the reports are in, which say that it is being removed.
+    early: Vec<Key>,
     /// When the controller wants to be woken, in milliseconds since 1970.
     pub(crate) wake_at: Option<u64>,
 }
@@ -84,6 +88,8 @@ impl Engine {
             next_request: 1,
             unsaved: BTreeMap::new(),
             inputs,
+            away: 0,
+            early: Vec::new(),
             wake_at: None,
         }
     }
@@ -127,6 +133,22 @@ impl Engine {
     /// Carries out a command of the daemon's own.
     pub(crate) fn own_command(&mut self, command: Command) {
         self.command(command, None);
+    }
+
+    /// Handles what another thread sent.
+    pub(crate) fn arrived(&mut self, event: Event) {
+        match event {
+            Event::Gone(keys) if self.away > 0 => self.early.extend(keys),
+            Event::Applied { .. } => {
+                self.away -= 1;
+                self.run(event);
+                if self.away == 0 && !self.early.is_empty() {
+                    let early = std::mem::take(&mut self.early);
+                    self.run(Event::Gone(early));
+                }
+            }
+            other => self.run(other),
+        }
     }
 
     /// Handles an event and everything that follows from it at once.
@@ -251,7 +273,7 @@ impl Engine {
         done
     }
 
-    fn apply(&self, job: JobId, plan: Plan, queue: &mut VecDeque<Event>) {
+    fn apply(&mut self, job: JobId, plan: Plan, queue: &mut VecDeque<Event>) {
         let operations = plan.ops.len();
         if operations == 0 && plan.edges.is_empty() {
             let report = tombolo_netstate::Report::done(&plan);
@@ -263,6 +285,7 @@ impl Engine {
             });
         } else {
             let kernel = Arc::clone(&self.kernel);
+            self.away += 1;
             self.elsewhere("apply", move || Event::Applied {
                 job,
                 report: carry_out(&kernel, job, &plan),

@@ -44,12 +44,7 @@ pub(crate) fn answer(
     match request {
         Request::Version => Ok(Response::Version(version())),
         Request::Info => Ok(Response::Info(info(controller, daemon))),
-        Request::NetworkList(filter) => {
-            let networks = controller.networks().filter(|n| network_fits(n, &filter));
-            let mut views: Vec<_> = networks.map(|n| view::network(controller, n)).collect();
-            views.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(Response::Networks(views))
-        }
+        Request::NetworkList(filter) => Ok(networks(controller, &filter)),
         Request::NetworkInspect { reference } => {
             let network = controller
                 .find_network(&Reference(reference))
@@ -63,14 +58,7 @@ pub(crate) fn answer(
                 .map_err(reject)?;
             Ok(Response::Endpoint(view::endpoint(controller, endpoint)))
         }
-        Request::SandboxList(filter) => {
-            let sandboxes = controller.sandboxes().filter(|s| sandbox_fits(s, &filter));
-            let mut views: Vec<_> = sandboxes
-                .map(|s| view::sandbox(controller, s, places))
-                .collect();
-            views.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(Response::Sandboxes(views))
-        }
+        Request::SandboxList(filter) => Ok(sandboxes(controller, &filter, places)),
         Request::SandboxInspect { reference } => {
             let sandbox = controller
                 .find_sandbox(&Reference(reference))
@@ -203,6 +191,32 @@ fn info(controller: &Controller, daemon: &Daemon) -> Info {
         },
         started_ms: daemon.started_ms,
     }
+}
+
+fn networks(controller: &Controller, filter: &types::NetworkFilter) -> Response {
+    let networks = controller
+        .networks()
+        .filter(|network| network_fits(network, filter));
+    let mut views: Vec<_> = networks
+        .map(|network| view::network(controller, network))
+        .collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    Response::Networks(views)
+}
+
+fn sandboxes(
+    controller: &Controller,
+    filter: &types::SandboxFilter,
+    places: view::Places<'_>,
+) -> Response {
+    let sandboxes = controller
+        .sandboxes()
+        .filter(|sandbox| sandbox_fits(sandbox, filter));
+    let mut views: Vec<_> = sandboxes
+        .map(|sandbox| view::sandbox(controller, sandbox, places))
+        .collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    Response::Sandboxes(views)
 }
 
 fn endpoints(controller: &Controller, filter: types::EndpointFilter) -> Result<Response, ApiError> {

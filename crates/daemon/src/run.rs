@@ -223,7 +223,7 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
         let wake = shared.lock().wake_at.map(instant_of);
         tokio::select! {
             input = arriving.recv() => match input {
-                Some(Input::Event(event)) => shared.lock().run(*event),
+                Some(Input::Event(event)) => shared.lock().arrived(*event),
                 Some(Input::HostChanged) => {
                     facts_at.get_or_insert(Instant::now() + FACTS_PAUSE);
                 }

@@ -149,7 +149,7 @@ pub(crate) async fn settle(
 async fn idle(engine: &mut Engine, arriving: &mut mpsc::Receiver<Input>) -> anyhow::Result<()> {
     while !engine.controller.is_idle() {
         match arriving.recv().await {
-            Some(Input::Event(event)) => engine.run(*event),
+            Some(Input::Event(event)) => engine.arrived(*event),
             // The facts were read a moment ago.
             Some(Input::HostChanged) => {}
             None => bail!("the threads that work for the daemon ended"),

@@ -3,8 +3,5 @@
 /// Longest interface name in bytes, without the final zero (`IFNAMSIZ - 1`, linux/if.h).
 pub const IFNAME_BYTES_MAX: usize = 15;
 
-/// Most operations in one plan; a larger change is applied in rounds.
-pub const PLAN_OPS_MAX: usize = 200_000;
-
 /// Longest `ifalias` that we write, in bytes (the kernel allows 255, `IFALIASZ - 1`).
 pub const ALIAS_BYTES_MAX: usize = 255;

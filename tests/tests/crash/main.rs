@@ -1,0 +1,14 @@
+//! The daemon dies, the kernel loses what it was given, the disk is full, the machine starts anew: afterwards
+//! everything that should exist exists, works, and nothing else is left.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at the first thing that goes wrong"
+)]
+
+mod disk;
+mod faults;
+mod matrix;
+mod reboot;
+mod scene;
+mod storm;

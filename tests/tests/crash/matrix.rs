@@ -1,0 +1,284 @@
+//! The daemon dies after every single operation of every command, one after the other.
+
+use std::time::Duration;
+
+use tombolo_api::{
+    Client, EndpointCreate, EndpointSettings, NetworkConnect, NetworkDisconnect,
+};
+use tombolo_lab::node::wait_until;
+use tombolo_tests::Stage;
+
+use crate::scene::{
+    Answer, PATIENCE, addresses, assert_in_touch, make_network, make_sandbox, records, restart, scene, start,
+};
+
+/// Most operations of a command here.
+const OPERATIONS_MAX: usize = 80;
+/// How long an answered command's daemon is watched for a later death.
+const AFTERMATH: Duration = Duration::from_millis(150);
+
+/// A command that is interrupted.
+struct Case {
+    /// Makes what the command needs.
+    setup: fn(&mut Client) -> Answer,
+    /// The command.
+    command: fn(&mut Client) -> Answer,
+    /// Takes back what the command did.
+    undo: fn(&mut Client) -> Answer,
+    /// An unanswered command goes on after the restart, as removals do; others are withdrawn.
+    goes_on: bool,
+    /// A sandbox that `p` reaches once the command is done, or while it is not done if it goes on.
+    probe: Option<&'static str>,
+    /// Fewest operations of the command.
+    least: usize,
+}
+
+/// Interrupts a case after 0, 1, 2 ... operations, until it survives.
+fn interrupt(case: &Case) {
+    let Some(mut stage) = scene() else { return };
+    (case.setup)(&mut stage.client()).unwrap();
+    let (end, expected) = rehearse(case, &mut stage);
+    let mut before = stage.traces().unwrap();
+    for limit in 0..OPERATIONS_MAX {
+        let known = records(&stage);
+        stage.kill().unwrap();
+        start(&mut stage, &[("TOMBOLO_CRASH_AFTER", &limit.to_string())]);
+        let answer = (case.command)(&mut stage.client());
+        let died = stage.await_end(if answer.is_ok() { AFTERMATH } else { PATIENCE }).unwrap();
+        assert!(died || answer.is_ok(), "refused after {limit} operations: {answer:?}");
+        if died {
+            start(&mut stage, &[]);
+        }
+        let done = answer.is_ok() || case.goes_on;
+        if case.goes_on {
+            assert_traces(&stage, &end, limit);
+        } else if !done {
+            assert_traces(&stage, &before, limit);
+            assert_eq!(records(&stage), known, "records after {limit} operations");
+            (case.command)(&mut stage.client()).unwrap_or_else(|e| panic!("again, {limit}: {e}"));
+        }
+        assert_eq!(addresses(&stage), expected, "addresses after {limit} operations");
+        stage.assert_in_place();
+        assert_in_touch(&stage, "p", "q");
+        if let (Some(probe), false) = (case.probe, case.goes_on) {
+            assert_in_touch(&stage, "p", probe);
+        }
+        if !died {
+            assert!(limit >= case.least, "the command has only {limit} operations");
+            return;
+        }
+        (case.undo)(&mut stage.client()).unwrap_or_else(|e| panic!("undo, {limit}: {e}"));
+        if let (Some(probe), true) = (case.probe, case.goes_on) {
+            assert_in_touch(&stage, "p", probe);
+        }
+        if !case.goes_on {
+            assert_traces(&stage, &before, limit);
+        }
+        before = stage.traces().unwrap();
+    }
+    panic!("the command has more than {OPERATIONS_MAX} operations");
+}
+
+type Traces = std::collections::BTreeSet<String>;
+
+/// Carries the case out without a crash, and takes it back; what there was in between, on the node and as
+/// addresses.
+fn rehearse(case: &Case, stage: &mut Stage) -> (Traces, std::collections::BTreeMap<String, Vec<String>>) {
+    restart(stage);
+    (case.command)(&mut stage.client()).unwrap();
+    stage.assert_in_place();
+    settle(stage);
+    let seen = (stage.traces().unwrap(), addresses(stage));
+    (case.undo)(&mut stage.client()).unwrap();
+    stage.assert_in_place();
+    settle(stage);
+    seen
+}
+
+/// Waits until the kernel removes nothing any more.
+fn settle(stage: &Stage) {
+    let mut last = Traces::new();
+    wait_until(PATIENCE, || {
+        let now = stage.traces().unwrap();
+        std::mem::replace(&mut last, now.clone()) == now
+    });
+}
+
+#[track_caller]
+fn assert_traces(stage: &Stage, expected: &Traces, limit: usize) {
+    let same = wait_until(PATIENCE, || stage.traces().unwrap() == *expected);
+    let now = stage.traces().unwrap();
+    let more: Vec<_> = now.difference(expected).collect();
+    let less: Vec<_> = expected.difference(&now).collect();
+    assert!(same, "after {limit} operations there is also {more:#?}, and there is no {less:#?}");
+}
+
+fn nothing(_: &mut Client) -> Answer {
+    Ok(())
+}
+
+fn make_s(client: &mut Client) -> Answer {
+    make_sandbox(client, "s", &["one", "two"])
+}
+
+fn remove_s(client: &mut Client) -> Answer {
+    client.sandbox_delete("s", false)
+}
+
+/// A sandbox on `one`, and an endpoint `e` on `two`.
+fn make_s_and_e(client: &mut Client) -> Answer {
+    make_sandbox(client, "s", &["one"])?;
+    let create = EndpointCreate {
+        network: "two".to_owned(),
+        name: Some("e".to_owned()),
+        ..EndpointCreate::default()
+    };
+    client.endpoint_create(create).map(drop)
+}
+
+fn join(client: &mut Client) -> Answer {
+    client.endpoint_join("e", "s").map(drop)
+}
+
+fn leave(client: &mut Client) -> Answer {
+    client.endpoint_leave("e").map(drop)
+}
+
+fn connect(client: &mut Client) -> Answer {
+    let attachment = EndpointSettings { name: Some("s".to_owned()), ..EndpointSettings::default() };
+    let connect = NetworkConnect { sandbox: "s".to_owned(), attachment };
+    client.network_connect("two", connect).map(drop)
+}
+
+fn disconnect(client: &mut Client) -> Answer {
+    client.network_disconnect("two", NetworkDisconnect { sandbox: "s".to_owned(), force: false })
+}
+
+#[test]
+fn creating_a_network() {
+    interrupt(&Case {
+        setup: nothing,
+        command: |client| make_network(client, "three"),
+        undo: |client| client.network_delete("three"),
+        goes_on: false,
+        probe: None,
+        least: 6,
+    });
+}
+
+#[test]
+fn deleting_a_network() {
+    interrupt(&Case {
+        setup: |client| make_network(client, "three"),
+        command: |client| client.network_delete("three"),
+        undo: |client| make_network(client, "three"),
+        goes_on: true,
+        probe: None,
+        least: 3,
+    });
+}
+
+#[test]
+fn creating_a_sandbox_on_two_networks() {
+    interrupt(&Case {
+        setup: nothing,
+        command: make_s,
+        undo: remove_s,
+        goes_on: false,
+        probe: Some("s"),
+        least: 20,
+    });
+}
+
+#[test]
+fn deleting_a_sandbox() {
+    interrupt(&Case {
+        setup: make_s,
+        command: remove_s,
+        undo: make_s,
+        goes_on: true,
+        probe: Some("s"),
+        least: 3,
+    });
+}
+
+#[test]
+fn stopping_a_sandbox() {
+    interrupt(&Case {
+        setup: make_s,
+        command: |client| client.sandbox_stop("s").map(drop),
+        undo: |client| client.sandbox_start("s").map(drop),
+        goes_on: true,
+        probe: Some("s"),
+        least: 3,
+    });
+}
+
+#[test]
+fn starting_a_sandbox() {
+    interrupt(&Case {
+        setup: |client| {
+            make_s(client)?;
+            client.sandbox_stop("s").map(drop)
+        },
+        command: |client| client.sandbox_start("s").map(drop),
+        undo: |client| client.sandbox_stop("s").map(drop),
+        goes_on: false,
+        probe: Some("s"),
+        least: 20,
+    });
+}
+
+#[test]
+fn joining_an_endpoint() {
+    interrupt(&Case {
+        setup: make_s_and_e,
+        command: join,
+        undo: leave,
+        goes_on: false,
+        probe: Some("s"),
+        least: 8,
+    });
+}
+
+#[test]
+fn taking_an_endpoint_out() {
+    interrupt(&Case {
+        setup: |client| {
+            make_s_and_e(client)?;
+            join(client)
+        },
+        command: leave,
+        undo: join,
+        goes_on: true,
+        probe: Some("s"),
+        least: 2,
+    });
+}
+
+#[test]
+fn connecting_a_sandbox() {
+    interrupt(&Case {
+        setup: |client| make_sandbox(client, "s", &["one"]),
+        command: connect,
+        undo: disconnect,
+        goes_on: false,
+        probe: Some("s"),
+        least: 8,
+    });
+}
+
+#[test]
+fn disconnecting_a_sandbox() {
+    interrupt(&Case {
+        setup: |client| {
+            make_sandbox(client, "s", &["one"])?;
+            connect(client)
+        },
+        command: disconnect,
+        undo: connect,
+        goes_on: true,
+        probe: Some("s"),
+        least: 2,
+    });
+}
