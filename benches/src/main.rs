@@ -135,6 +135,8 @@ fn conduct(arguments: &Arguments) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&rows)?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let broken = rows.iter().filter(|row| row.is_broken());
+    failed.extend(broken.map(|row| row.what.clone()));
     if failed.is_empty() {
         writeln!(
             out,

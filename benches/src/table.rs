@@ -112,6 +112,11 @@ impl Row {
         })
     }
 
+    /// Whether less was reached than must be: then something does not work, however fast.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.target, Some(Target::Least(_))) && self.is_hit() == Some(false)
+    }
+
     fn line(&self) -> String {
         let dash = || "-".to_owned();
         let beside = self.beside.as_ref();
@@ -167,6 +172,8 @@ mod tests {
         assert!(memory.line().ends_with("| ≤ 40.0 MiB | **miss** |"));
         let pairs = Row::new("pairs", Amount::Count(19.0)).target(Target::Least(20.0));
         assert_eq!(pairs.is_hit(), Some(false));
+        assert!(pairs.is_broken());
+        assert!(!memory.is_broken(), "slow or large is not broken");
     }
 
     #[test]

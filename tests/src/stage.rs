@@ -265,6 +265,11 @@ impl Stage {
         self.node.tombolo(&words).expect("nsenter(1) starts")
     }
 
+    /// How `tombolo` ends when given these words, which may hold blanks.
+    pub fn node_tombolo(&self, words: &[&str]) -> Outcome {
+        self.node.tombolo(words).expect("nsenter(1) starts")
+    }
+
     /// What a shell on the node prints when given this script, which must succeed.
     #[track_caller]
     pub fn shell(&self, script: &str) -> String {

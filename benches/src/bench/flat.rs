@@ -18,8 +18,10 @@ use crate::{machine, reach, say};
 const LEVELS: [usize; 5] = [0, 100, 300, 1_000, 1_500];
 /// The level of the target.
 const AIMED: usize = 1_000;
-/// More than a bridge has ports (`BR_MAX_PORTS` is 1,023).
-const BRIDGE_MOST: usize = 1_000;
+/// Endpoints measured on a plain bridge; they stay, and a bridge has 1,023 ports (`BR_MAX_PORTS`).
+const PLAIN_MOST: usize = 20;
+/// Highest level of a plain bridge.
+const PLAIN_LEVEL: usize = 1_000;
 /// At most so many times the empty network.
 const TARGET: Target = Target::Ratio(1.4);
 /// Pairs of endpoints that must reach each other.
@@ -106,14 +108,11 @@ fn measure(full: &mut Host, empty: &mut Host, rounds: usize) -> anyhow::Result<(
 /// The same on a bridge with the kernel's defaults, without a daemon.
 fn plain(place: &Path, rounds: usize) -> anyhow::Result<Vec<(usize, Samples)>> {
     let mut medians = Vec::new();
-    // The measured ones stay, so that the levels are reached from below.
-    let count = rounds.min(BLOCK);
-    for level in LEVELS.into_iter().filter(|level| *level <= BRIDGE_MOST) {
+    let count = rounds.min(PLAIN_MOST);
+    for level in LEVELS.into_iter().filter(|level| *level <= PLAIN_LEVEL) {
         let name = format!("plain{level}");
         let mut bridge = Floor::open(&place.join(name), Style::Plain)?;
-        // All its ports are used at the highest level.
-        let fill = level.min(BRIDGE_MOST - count);
-        for _ in 0..fill {
+        for _ in 0..level {
             bridge.attach(Source::Fresh)?;
         }
         let busy = machine::await_quiet(STORM)?;

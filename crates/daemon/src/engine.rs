@@ -17,6 +17,7 @@ use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
 use crate::crash;
+use crate::facts;
 use crate::files::Files;
 use crate::limits::INLINE_OPS_MAX;
 use crate::queries::{self, Daemon};
@@ -101,6 +102,10 @@ impl Engine {
         reply: oneshot::Sender<Result<Response, ApiError>>,
     ) {
         let drift = matches!(request, Request::Drift);
+        if matches!(request, Request::NetworkCreate(_) | Request::Plan(_)) {
+            // Subnets and devices are checked against the host as it is now, not as it was when it last told.
+            self.refresh_facts();
+        }
         let answer = match translate::command(request.clone(), &Namespaces) {
             Ok(Some(command)) => return self.command(command, Some(Pending { drift, reply })),
             Ok(None) => self.look(request),
@@ -108,6 +113,13 @@ impl Engine {
         };
         // An error means that nobody waits any more.
         drop(reply.send(answer));
+    }
+
+    fn refresh_facts(&mut self) {
+        match facts::read(&self.kernel, self.controller.facts().node) {
+            Ok(facts) => self.run(Event::Facts(Box::new(facts))),
+            Err(error) => tracing::warn!(error, "the host cannot be looked at"),
+        }
     }
 
     /// Carries out a command of the daemon's own, or of somebody who waits.
@@ -155,7 +167,14 @@ impl Engine {
     pub(crate) fn run(&mut self, event: Event) {
         let mut queue = VecDeque::from([event]);
         while let Some(event) = queue.pop_front() {
+            let compared = match &event {
+                Event::Observed { job, .. } => Some(*job),
+                _ => None,
+            };
             let decision = self.controller.handle(now_ms(), event);
+            if let Some(job) = compared {
+                tell_repair(job, &decision);
+            }
             self.perform(decision, &mut queue);
         }
     }
@@ -473,6 +492,23 @@ fn carry_out(kernel: &Kernel, job: JobId, plan: &Plan) -> tombolo_netstate::Repo
         tracing::warn!(job = job.0, %key, error, failed, "a plan failed");
     }
     report
+}
+
+/// Says what a comparison with the kernel found to mend.
+fn tell_repair(compared: JobId, decision: &Decision) {
+    for effect in &decision.effects {
+        match effect {
+            Effect::Apply { job, plan } if *job == compared && !plan.ops.is_empty() => {
+                let first: Vec<String> = plan.ops.iter().take(3).map(ToString::to_string).collect();
+                tracing::info!(
+                    operations = plan.ops.len(),
+                    first = first.join("; "),
+                    "repairing drift"
+                );
+            }
+            _ => {}
+        }
+    }
 }
 
 fn is_missing(netns: &Netns) -> bool {

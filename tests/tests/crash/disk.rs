@@ -47,8 +47,8 @@ fn a_full_disk_refuses_requests_and_keeps_the_rest() {
     stage.shell("rm /var/lib/tombolo/ballast");
     let mut client = stage.client();
     make_network(&mut client, "late").unwrap();
-    make_sandbox(&mut client, "late", &["one", "late"]).unwrap();
-    assert_in_touch(&stage, "late", "p");
+    make_sandbox(&mut client, "later", &["one", "two"]).unwrap();
+    assert_in_touch(&stage, "later", "p");
     let known = records(&stage);
     restart(&mut stage);
     assert_eq!(records(&stage), known);

@@ -33,19 +33,37 @@ pub(super) fn execute(args: &ExplainArgs, context: &mut Context<'_>) -> Result<(
             writeln!(context.out)?;
         }
         writeln!(context.out, "endpoint {}", printable(title))?;
-        let mut table = Table::new(&["STATE", "KIND", "OBJECT", "SPEC", "LAST OPERATION"]);
+        let mut table = Table::new(&["STATE", "KIND", "OBJECT", "SPEC", "OWNERS", "LAST"]);
         for object in &explanation.objects {
             table.row([
                 object.state.as_str().to_owned(),
                 object.kind.clone(),
                 object.object.clone(),
                 object.spec.clone(),
+                object
+                    .owners
+                    .iter()
+                    .map(|owner| shorten(owner))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 object.last.clone().unwrap_or_default(),
             ]);
         }
         table.write(context.out)?;
     }
     Ok(())
+}
+
+/// An owner with its id cut to the length that lists show.
+fn shorten(owner: &str) -> String {
+    let cut = |part: &str| {
+        if part.len() == 32 {
+            part[..12].to_owned()
+        } else {
+            part.to_owned()
+        }
+    };
+    owner.split('/').map(cut).collect::<Vec<_>>().join("/")
 }
 
 /// Explanations with their titles. A sandbox comes first: its endpoints mostly have its name.

@@ -72,9 +72,12 @@ fn host() -> Host {
                     object: "veth1".into(),
                     kind: "link".into(),
                     spec: "up".into(),
-                    owners: Vec::new(),
+                    owners: vec![format!(
+                        "endpoint/{}",
+                        "0123456789ab".repeat(3).split_at(32).0
+                    )],
                     state: ObjectState::InPlace,
-                    last: None,
+                    last: Some("done".into()),
                 }],
             }),
             Request::Version => Response::Version(version()),
@@ -152,7 +155,7 @@ fn the_doctor_fails_when_something_does_not_work() {
 #[test]
 fn a_sandbox_is_explained_by_its_endpoints() {
     let host = host();
-    let table = "STATE      KIND   OBJECT   SPEC   LAST OPERATION\nin place   link   veth1    up\n";
+    let table = "STATE      KIND   OBJECT   SPEC   OWNERS                  LAST\nin place   link   veth1    up     endpoint/0123456789ab   done\n";
     let expected = format!("endpoint web on blue\n{table}\nendpoint web on green\n{table}");
     assert_eq!(host.output(&["explain", "web"]), expected);
     assert_eq!(

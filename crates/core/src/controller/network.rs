@@ -351,24 +351,32 @@ impl Controller {
             gateway,
             reserved,
         };
+        if network.existing {
+            self.keep_device_addresses(network, &mut pool);
+        }
         if pool.gateway.is_none() && (!network.existing || network.spec.address_device) {
-            let lowest = PoolSpec {
-                gateway: None,
-                ..pool_spec(&pool)
-            };
-            let taken: Vec<IpAddr> = pool.reserved.values().copied().collect();
-            pool.gateway = lowest
-                .lowest_usable()
-                .filter(|ip| !taken.contains(ip))
-                .or_else(|| {
-                    subnet
-                        .hosts()
-                        .take(taken.len() + 4)
-                        .skip(1)
-                        .find(|ip| !taken.contains(ip))
-                });
+            pool.gateway = lowest_free(&pool);
         }
         Ok(pool)
+    }
+
+    /// The addresses that an existing bridge has in a pool are nobody else's; one of them is the gateway unless
+    /// another was named.
+    fn keep_device_addresses(&self, network: &Network, pool: &mut Pool) {
+        let Some(link) = self.facts.links.get(&network.device) else {
+            return;
+        };
+        let inside = link
+            .addresses
+            .iter()
+            .map(IpNet::addr)
+            .filter(|ip| pool.subnet.contains(ip));
+        for (number, ip) in inside.enumerate() {
+            if *pool.gateway.get_or_insert(ip) != ip {
+                pool.reserved
+                    .insert(format!("{}-{number}", network.device), ip);
+            }
+        }
     }
 
     fn surroundings(&self, existing: bool) -> Surroundings {
@@ -385,12 +393,27 @@ impl Controller {
     }
 }
 
+/// The customary gateway: the lowest address that is not reserved.
+fn lowest_free(pool: &Pool) -> Option<IpAddr> {
+    let taken: Vec<IpAddr> = pool.reserved.values().copied().collect();
+    let spec = PoolSpec {
+        gateway: None,
+        ..pool_spec(pool)
+    };
+    let free = |ip: &IpAddr| !taken.contains(ip);
+    let next = || pool.subnet.hosts().take(taken.len() + 4).skip(1).find(free);
+    spec.lowest_usable().filter(free).or_else(next)
+}
+
+/// Whether endpoints are to send to a router that is not this host: they need its link layer.
 fn has_other_router(spec: &NetworkSpec) -> bool {
-    spec.subnets.iter().any(|s| {
-        s.reserved
-            .keys()
-            .any(|name| name.starts_with("DefaultGatewayIPv"))
-    })
+    let by_route = spec.routes.iter().any(|route| route.via.is_some());
+    by_route
+        || spec.subnets.iter().any(|s| {
+            s.reserved
+                .keys()
+                .any(|name| name.starts_with("DefaultGatewayIPv"))
+        })
 }
 
 fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {

@@ -158,6 +158,8 @@ impl Controller {
         if std::mem::take(&mut self.repair.failed) {
             self.repair.mended(now_ms);
             self.repair.soon(now_ms, SOON_MS);
+            // What failed may be in a sandbox.
+            self.repair.full_at = self.repair.soon_at;
         }
         self.refresh(decision);
         let full_at = *self.repair.full_at.get_or_insert(now_ms + FULL_EVERY_MS);

@@ -375,10 +375,18 @@ fn add_routes(
         );
     }
     for wanted in &network.spec.routes {
-        if has(wanted.destination.addr().is_ipv6()) {
-            let ipv6 = wanted.destination.addr().is_ipv6();
-            let through_hub = || if hub { network.gateway(ipv6) } else { None };
-            let via = if hub { through_hub() } else { wanted.via };
+        let ipv6 = wanted.destination.addr().is_ipv6();
+        // The router itself reaches what is behind it in its own way.
+        let own = endpoint
+            .addresses
+            .iter()
+            .any(|address| Some(address.addr()) == wanted.via);
+        if has(ipv6) && !own {
+            let via = if hub {
+                network.gateway(ipv6)
+            } else {
+                wanted.via
+            };
             objects.extend([route(netns, wanted.destination, link, via)]);
         }
     }

@@ -177,13 +177,14 @@ pub(crate) fn object(object: ExplainedObject) -> ObjectView {
         ObjectState::Different => types::ObjectState::Different,
         ObjectState::Changing => types::ObjectState::Leaving,
     };
+    let done = object.state == ObjectState::InPlace;
     ObjectView {
         object: object.key.to_string(),
         kind: object.key.kind().to_owned(),
         spec: object.spec.to_string(),
         owners: object.owners,
         state,
-        last: object.failure,
+        last: object.failure.or_else(|| done.then(|| "done".to_owned())),
     }
 }
 

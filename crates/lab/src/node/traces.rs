@@ -7,7 +7,7 @@ use super::{Node, NodeError};
 /// Prints everything in a node that the program could leave behind, one thing on a line. Namespaces kept
 /// ready have no name in the file system, so they do not show.
 const LOOK: &str = "
-ip -o link | sed -E 's/^[0-9]+: ([^ :]+).* mtu ([0-9]+).*/link \\1 mtu \\2/'
+ip -o link | sed -E 's/^[0-9]+: ([^ :@]+).* mtu ([0-9]+).*/link \\1 mtu \\2/'
 ip -o address | awk '{print \"address\", $2, $4}'
 ip -4 route show table all | sed -e 's/ linkdown//' -e 's/^/route /'
 ip -6 route show table all | grep -v -e fe80: -e multicast | sed -e 's/ linkdown//' -e 's/^/route /'
@@ -22,8 +22,8 @@ find /run/tombolo -mindepth 1 ! -type s ! -name '*.lock' \
 for key in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/default/forwarding; do
     echo \"sysctl $key $(cat /proc/sys/net/$key)\"
 done
-ps -eo stat=,args= | grep -v -e '^Z' -e ' ps -eo' -e 'sh -c' -e 'sleep infinity' -e ' daemon' \
-    -e '[0-9] grep ' -e ' grep -v' | sed -E 's/^[^ ]+ +/process /'
+processes=$(ps -eo stat=,args=)
+echo \"$processes\" | grep -v -e '^Z' -e ' ps -eo' -e 'sh -c' -e 'sleep infinity' -e ' daemon' | sed -E 's/^[^ ]+ +/process /'
 ";
 
 impl Node {

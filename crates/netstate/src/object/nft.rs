@@ -152,6 +152,10 @@ impl fmt::Display for ElementSpec {
 
 impl fmt::Display for BaseSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "table inet {TABLE} digest {:016x}", self.digest)
+        match self.digest {
+            // What is read back of a table that is not as it was written.
+            0 => write!(f, "table inet {TABLE} damaged"),
+            digest => write!(f, "table inet {TABLE} digest {digest:016x}"),
+        }
     }
 }

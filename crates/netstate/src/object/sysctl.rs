@@ -23,6 +23,6 @@ pub struct SysctlSpec {
 
 impl fmt::Display for SysctlSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "= {} (was {})", self.value, self.restore)
+        write!(f, "= {}, before us {}", self.value, self.restore)
     }
 }
