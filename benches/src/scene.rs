@@ -22,7 +22,9 @@ pub(crate) fn play(words: &[&OsStr]) -> anyhow::Result<Vec<Row>> {
         .prefix("tombolo-bench-")
         .tempdir()?;
     let before = traces(place.path())?;
-    let output = Command::new("unshare")
+    // Whoever ends this program ends the scene, too.
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
         .args([
             "--mount",
             "--net",
@@ -39,7 +41,7 @@ pub(crate) fn play(words: &[&OsStr]) -> anyhow::Result<Vec<Row>> {
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .context("cannot start unshare(1)")?;
+        .context("cannot start setpriv(1) and unshare(1)")?;
     await_traces(place.path(), &before)?;
     if !output.status.success() {
         bail!("the scene ended with {}", output.status);

@@ -25,7 +25,7 @@ fn a_program_lives_stops_keeps_its_address_starts_again_and_goes() {
     let logs = || stage.ok("logs web");
     assert!(wait_until(PATIENCE, || logs().contains("up")), "{}", logs());
     let listed = stage.ok("ps");
-    assert!(listed.contains("web") && listed.contains("sleep") && listed.contains(&id[..12]), "{listed}");
+    assert!(listed.contains("web") && listed.contains("echo up") && listed.contains(&id[..12]), "{listed}");
     let addresses = stage.place("web").addresses;
     stage.place("web").assert_reaches(&stage.far());
     stage.here().assert_reaches(&stage.place("web"));
@@ -56,7 +56,7 @@ fn exit_codes_are_the_programs_own_and_rm_leaves_nothing() {
         stage.node_tombolo(&line)
     };
     assert_eq!(run(&["sh", "-c", "exit 7"]).code, Some(7));
-    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).code, Some(137));
+    assert_eq!(run(&["--init", "sh", "-c", "kill -9 $$"]).code, Some(137));
     assert_eq!(run(&["no-such-program"]).code, Some(127));
     assert_eq!(run(&["/etc/passwd"]).code, Some(126));
     assert_eq!(run(&["--network", "nowhere", "true"]).code, Some(125));
@@ -154,21 +154,21 @@ fn two_programs_share_a_directory_with_a_unix_socket() {
     stage.ok("network create a");
     stage.ok("network create b");
     stage.shell("mkdir /run/shared");
-    let serve = "from socket import *; s = socket(AF_UNIX); s.bind('/shared/s'); s.listen(); \
+    let serve = "from socket import *; s = socket(AF_UNIX); s.bind('/srv/s'); s.listen(); \
                  c = s.accept()[0]; c.sendall(c.recv(99).upper()); c.close()";
     stage.ok_words(&[
-        "run", "-d", "--name", "server", "--network", "a", "-v", "/run/shared:/shared",
+        "run", "-d", "--name", "server", "--network", "a", "-v", "/run/shared:/srv",
         "/usr/bin/python3", "-c", serve,
     ]);
     assert!(wait_until(PATIENCE, || stage.path("/run/shared/s").exists()), "{}", stage.ok("logs server"));
     let ask = "import time\nfrom socket import *\ns = socket(AF_UNIX)\nfor n in range(99):\n  try:\n    \
-               s.connect('/other/s'); break\n  except OSError: time.sleep(0.05)\n\
+               s.connect('/mnt/s'); break\n  except OSError: time.sleep(0.05)\n\
                s.sendall(b'hello'); print(s.recv(99).decode())";
     let client = [
-        "run", "--rm", "--network", "b", "-v", "/run/shared:/other", "/usr/bin/python3", "-c", ask,
+        "run", "--rm", "--network", "b", "-v", "/run/shared:/mnt", "/usr/bin/python3", "-c", ask,
     ];
     assert_eq!(stage.ok_words(&client), "HELLO");
-    let write = ["run", "--rm", "-v", "/run/shared:/other:ro", "touch", "/other/x"];
+    let write = ["run", "--rm", "-v", "/run/shared:/mnt:ro", "touch", "/mnt/x"];
     assert_ne!(stage.node_tombolo(&write).code, Some(0));
     stage.ok("rm -f server");
 }
@@ -179,7 +179,7 @@ fn sysctls_addresses_capabilities_and_init_are_as_told() {
     stage.ok("network create n --subnet 10.92.0.0/24 --subnet fd92::/64");
     stage.ok(
         "run -d --name p --init --network n --ip 10.92.0.77 --ip6 fd92::77 --mac-address 02:00:00:00:00:07 \
-         --sysctl net.ipv4.ip_forward=1 --sysctl net.ipv4.ping_group_range=0,99 -e A=b sleep 1000",
+         --sysctl net.ipv4.ip_forward=1 --sysctl net.ipv4.tcp_keepalive_time=77 -e A=b sleep 1000",
     );
     assert_eq!(inside(&stage, "p", "cat /proc/sys/net/ipv4/ip_forward"), "1");
     let link = inside(&stage, "p", "ip -o address show dev eth0; ip link show dev eth0");

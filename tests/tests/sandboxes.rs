@@ -200,6 +200,8 @@ fn a_namespace_of_somebody_else_is_adopted_and_left_as_it_was() {
     let Some(stage) = Stage::start() else { return };
     stage.ok("network create n --ipv6");
     let peer = stage.sandbox("peer", "--network n");
+    // The first named namespace makes a mount that stays.
+    stage.shell("ip netns add first && ip netns del first");
     let before = stage.traces().unwrap();
     stage.shell("ip netns add theirs && ip -n theirs link add own0 type veth peer name own1 && ip -n theirs address add 10.99.0.1/24 dev own0");
     stage.shell("ip -n theirs link set own0 up && ip -n theirs link set own1 up && ip -n theirs link set lo up");
@@ -231,11 +233,8 @@ fn a_process_that_is_adopted_may_vanish() {
     let settled = wait_until(PATIENCE, || stage.drift().is_empty());
     assert!(settled, "{:?}", stage.drift());
     assert_eq!(stage.inspect("s").endpoints[0].addresses, addresses);
-    assert!(
-        stage.inspect("s").netns.is_none(),
-        "{:?}",
-        stage.inspect("s")
-    );
+    let stopped = wait_until(PATIENCE, || stage.inspect("s").netns.is_none());
+    assert!(stopped, "{:?}", stage.inspect("s"));
     let refused = stage.tries("sandbox start s");
     assert!(matches!(refused.code, Some(2 | 3)), "{refused:?}");
     assert!(refused.stderr.contains("namespace"), "{refused:?}");

@@ -35,6 +35,17 @@ pub(crate) enum NetnsError {
     Socket { name: String, source: io::Error },
 }
 
+/// Removes the files without a namespace that a process killed half-way has left behind.
+fn sweep(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && !sys::is_namespace(&entry.path())? {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// The namespace in which the daemon runs, and the directory of those that we make.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
@@ -49,6 +60,7 @@ impl Namespaces {
     pub(crate) fn open(directory: PathBuf, pool: usize) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         sys::mount_shared(&directory)?;
+        sweep(&directory)?;
         Ok(Self {
             host: sys::current_netns()?,
             directory,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tombolo_api::{
-    Client, ClientError, EndpointFilter, ErrorCode, NetworkAttachment, NetworkCreate, NetworkFilter,
+    Client, ClientError, Endpoint, EndpointFilter, ErrorCode, NetworkAttachment, NetworkCreate, NetworkFilter,
     SandboxCreate, SandboxFilter, SandboxState,
 };
 use tombolo_lab::node::wait_until;
@@ -77,15 +77,20 @@ pub(crate) fn make_sandbox(client: &mut Client, name: &str, networks: &[&str]) -
     client.sandbox_create(create).map(drop)
 }
 
-/// Asserts that one sandbox reaches every address of another.
+/// Asserts that one sandbox reaches every address that another has on a network of both.
 #[track_caller]
 pub(crate) fn assert_in_touch(stage: &Stage, from: &str, to: &str) {
-    let (from, to) = (stage.place(from), stage.place(to));
-    assert!(to.addresses.len() >= 2, "{to:?}");
-    for address in &to.addresses {
-        let mut echo = || from.pings(*address);
-        assert!(wait_until(PATIENCE, &mut echo), "no echo from {address}");
+    let (from, to) = (stage.inspect(from), stage.inspect(to));
+    let here = stage.place_of(&from);
+    let shared = |end: &&Endpoint| from.endpoints.iter().any(|own| own.network == end.network);
+    let mut addresses = 0;
+    for address in to.endpoints.iter().filter(shared).flat_map(|end| &end.addresses) {
+        let address = address.parse::<ipnet::IpNet>().unwrap().addr();
+        let echo = wait_until(PATIENCE, || here.pings(address));
+        assert!(echo, "{} gets no echo from {address} of {}", from.name, to.name);
+        addresses += 1;
     }
+    assert!(addresses >= 2, "{} and {} share no network: {to:?}", from.name, to.name);
 }
 
 /// Everything that the daemon says it has, as lines that can be compared.
@@ -105,7 +110,7 @@ pub(crate) fn records(stage: &Stage) -> Vec<String> {
 /// The addresses of all endpoints, by network and name.
 pub(crate) fn addresses(stage: &Stage) -> BTreeMap<String, Vec<String>> {
     let endpoints = stage.client().endpoint_list(EndpointFilter::default()).unwrap();
-    let line = |end: tombolo_api::Endpoint| (format!("{}/{}", end.network.name, end.name), end.addresses);
+    let line = |end: Endpoint| (format!("{}/{}", end.network.name, end.name), end.addresses);
     endpoints.into_iter().map(line).collect()
 }
 

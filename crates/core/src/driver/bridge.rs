@@ -157,6 +157,10 @@ pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Resul
         let (key, spec) = fdb(bridge, names::bridge_mac(network.id), down);
         objects.insert(key, spec);
     }
+    // Where br_netfilter is on, frames that only cross the leaf pass the rules, too.
+    let name = Field::Name(bridge);
+    add_element(&mut objects, SetName::Bridges, vec![name], vec![]);
+    add_element(&mut objects, SetName::Intra, vec![name, name], vec![]);
     Ok(objects)
 }
 
@@ -480,14 +484,14 @@ fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>
     }
 }
 
+fn add_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
+    let key = Key::Element(ElementKey { set, fields });
+    objects.insert(key, Spec::Element(ElementSpec { data }));
+}
+
 fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {
     let name = Field::Name(device);
-    let mut add = |set, fields: Vec<Field>, data: Vec<Field>| {
-        objects.insert(
-            Key::Element(ElementKey { set, fields }),
-            Spec::Element(ElementSpec { data }),
-        );
-    };
+    let mut add = |set, fields, data| add_element(objects, set, fields, data);
     add(SetName::Bridges, vec![name], vec![]);
     if network.spec.icc {
         add(SetName::Intra, vec![name, name], vec![]);

@@ -7,7 +7,11 @@ use super::{Node, NodeError};
 /// Prints everything in a node that the program could leave behind, one thing on a line. Namespaces kept
 /// ready have no name in the file system, so they do not show.
 const LOOK: &str = "
-ip -o link | sed -E 's/^[0-9]+: ([^ :@]+).* mtu ([0-9]+).*/link \\1 mtu \\2/'
+ip -o link | awk '{
+    sub(/@.*|:$/, \"\", $2); up = ($3 ~ /[<,]UP[,>]/) ? \"up\" : \"down\"; on = \"\"; mtu = \"\"
+    for (n = 4; n < NF; n++) { if ($n == \"mtu\") mtu = $(n + 1); if ($n == \"master\") on = \" on \" $(n + 1) }
+    print \"link\", $2, \"mtu\", mtu, up on
+}'
 ip -o address | awk '{print \"address\", $2, $4}'
 ip -4 route show table all | sed -e 's/ linkdown//' -e 's/^/route /'
 ip -6 route show table all | grep -v -e fe80: -e multicast | sed -e 's/ linkdown//' -e 's/^/route /'
