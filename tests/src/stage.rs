@@ -158,13 +158,32 @@ impl Place {
         None
     }
 
+    /// The address from which a server at `to` sees what comes from here, over TCP and over UDP alike; none
+    /// if the two differ or nothing arrives.
+    pub fn seen_by(&self, to: &Self, address: IpAddr) -> Option<IpAddr> {
+        let mut seen = None;
+        wait_until(PATIENCE, || {
+            seen = self.tcp(to, address);
+            seen.is_some()
+        });
+        let mut over_udp = None;
+        wait_until(PATIENCE, || {
+            over_udp = self.udp(to, address);
+            over_udp.is_some()
+        });
+        seen.filter(|_| seen == over_udp)
+    }
+
     /// Asserts that ping, TCP and UDP reach `to` at each of its addresses.
     #[track_caller]
     pub fn assert_reaches(&self, to: &Self) {
-        let missing = self.tries(to, |address, what| match what {
-            "echo" => !self.pings(address),
-            "TCP" => self.tcp(to, address).is_none(),
-            _ => self.udp(to, address).is_none(),
+        // On a machine at its limits a packet may be late, but not for ever.
+        let missing = self.tries(to, |address, what| {
+            !wait_until(PATIENCE, || match what {
+                "echo" => self.pings(address),
+                "TCP" => self.tcp(to, address).is_some(),
+                _ => self.udp(to, address).is_some(),
+            })
         });
         assert!(missing.is_empty(), "should arrive: {missing:?}");
     }

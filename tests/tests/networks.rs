@@ -140,7 +140,7 @@ fn an_existing_bridge_is_used_and_stays_its_owners() {
          && ip link set port0 master br0 up",
     );
     let look = || {
-        stage.shell("ip -d -o link show br0 | sed 's/\\(gc\\|hello\\|tcn\\|topology_change\\)_timer *[0-9.]*//g'; ip -o address show br0 scope global; bridge link show dev port0")
+        stage.shell("ip -d -o link show br0 | sed 's/<[^>]*>\\|state [A-Z]*\\|qdisc [a-z]*\\|\\(gc\\|hello\\|tcn\\|topology_change\\)_timer *[0-9.]*//g'; ip -o address show br0 scope global; bridge link show dev port0")
     };
     // A bridge takes the lowest address of its ports unless it was given one, so that is given.
     stage.shell("ip link set br0 address 02:00:00:00:00:01");

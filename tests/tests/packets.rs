@@ -26,8 +26,7 @@ fn two_networks_reach_their_own_the_host_and_the_outside_but_not_each_other() {
     a1.assert_reaches(&far);
     for family in 0..2 {
         let masqueraded = Some(here.addresses[family]);
-        assert_eq!(b.tcp(&far, far.addresses[family]), masqueraded);
-        assert_eq!(b.udp(&far, far.addresses[family]), masqueraded);
+        assert_eq!(b.seen_by(&far, far.addresses[family]), masqueraded);
     }
     a1.assert_cut_off(&b);
     b.assert_cut_off(&a2);
@@ -206,7 +205,9 @@ fn a_multicast_network_delivers_to_all_and_resolves_by_itself() {
         m2.v4(),
         m2.v6()
     );
-    stage.ok(&format!("sandbox create --name m3 --network {taken}"));
+    // The kernel takes its time to let the addresses go.
+    let create = format!("sandbox create --name m3 --network {taken}");
+    assert!(wait_until(PATIENCE, || stage.tries(&create).success()), "{:?}", stage.tries(&create));
     for address in &m2.addresses {
         let known = || m1.ok(&format!("ip neigh show {address}"));
         let told = wait_until(PATIENCE, || known().contains("02:00:00:00:00:99"));
@@ -262,11 +263,10 @@ fn leaving_traffic_takes_the_address_that_was_given_or_keeps_its_own() {
     let far = stage.far();
     route_from_outside(&stage, &r);
     for (address, given) in far.addresses.iter().zip(["192.0.2.77", "2001:db8::77"]) {
-        assert_eq!(s.tcp(&far, *address), Some(given.parse().unwrap()));
-        assert_eq!(s.udp(&far, *address), Some(given.parse().unwrap()));
+        assert_eq!(s.seen_by(&far, *address), given.parse().ok());
     }
     for (own, address) in r.addresses.iter().zip(&far.addresses) {
-        assert_eq!(r.tcp(&far, *address), Some(*own));
+        assert_eq!(r.seen_by(&far, *address), Some(*own));
     }
 }
 
@@ -289,7 +289,7 @@ fn an_ipv6_only_network_has_a_unique_local_subnet_and_no_ipv4() {
     assert_eq!(s2.addresses.len(), 1);
     s1.assert_reaches(&s2);
     let far = stage.far();
-    assert_eq!(s1.tcp(&far, far.v6()), Some(NODE_V6.parse().unwrap()));
+    assert_eq!(s1.seen_by(&far, far.v6()), NODE_V6.parse().ok());
     assert_eq!(s1.ok("ip -4 address show dev eth0"), "");
     assert_eq!(s1.ok("ip -4 route"), "");
 }

@@ -121,7 +121,6 @@ fn repair_mends_what_was_damaged_while_nobody_looked() {
         stage.shell("kill -STOP $(cat /run/daemon.pid)");
         stage.shell(&damage);
         stage.shell("kill -CONT $(cat /run/daemon.pid)");
-        eprintln!("{damage} {:?}", std::time::SystemTime::now());
         let report = stage.client().repair().unwrap();
         assert!(report.failures.is_empty(), "{damage}: {:?}", report.failures);
         stage.assert_in_place();

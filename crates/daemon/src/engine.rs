@@ -17,7 +17,6 @@ use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
 use crate::crash;
-use crate::facts;
 use crate::files::Files;
 use crate::limits::INLINE_OPS_MAX;
 use crate::queries::{self, Daemon};
@@ -102,10 +101,6 @@ impl Engine {
         reply: oneshot::Sender<Result<Response, ApiError>>,
     ) {
         let drift = matches!(request, Request::Drift);
-        if matches!(request, Request::NetworkCreate(_) | Request::Plan(_)) {
-            // Subnets and devices are checked against the host as it is now, not as it was when it last told.
-            self.refresh_facts();
-        }
         let answer = match translate::command(request.clone(), &Namespaces) {
             Ok(Some(command)) => return self.command(command, Some(Pending { drift, reply })),
             Ok(None) => self.look(request),
@@ -113,13 +108,6 @@ impl Engine {
         };
         // An error means that nobody waits any more.
         drop(reply.send(answer));
-    }
-
-    fn refresh_facts(&mut self) {
-        match facts::read(&self.kernel, self.controller.facts().node) {
-            Ok(facts) => self.run(Event::Facts(Box::new(facts))),
-            Err(error) => tracing::warn!(error, "the host cannot be looked at"),
-        }
     }
 
     /// Carries out a command of the daemon's own, or of somebody who waits.

@@ -12,7 +12,7 @@ use clap::Parser;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tombolo_api::tls::TlsFiles;
-use tombolo_api::{ApiError, ErrorCode, Request, Response};
+use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
 use tombolo_core::Event;
 use tombolo_kernel::{Kernel, KernelConfig};
 use tombolo_store::{Embedded, Store};
@@ -56,6 +56,13 @@ pub fn main_with(args: Vec<OsString>) -> ExitCode {
 )]
 fn report(error: &anyhow::Error) {
     eprintln!("tombolo daemon: {error:#}");
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    if error.chain().any(refused) {
+        eprintln!("  hint: run it as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN");
+    }
 }
 
 #[expect(
@@ -112,7 +119,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut engine = Engine::new(controller, store, kernel, config, inputs);
     start::settle(&mut engine, &mut arriving, config).await?;
     let listeners = listeners(config).await?;
-    let shared = Shared(Arc::new(Mutex::new(engine)));
+    let shared = Shared {
+        engine: Arc::new(Mutex::new(engine)),
+        reading: Arc::default(),
+    };
     let server = http::Server::new(http::router(shared.clone()));
     notify(Progress::Ready).context("the service manager cannot be told")?;
     tracing::info!(socket = %config.socket_path().display(), "ready");
@@ -193,17 +203,26 @@ async fn signal() {
 
 /// The engine, shared by the connections and the worker.
 #[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<Engine>>);
+struct Shared {
+    engine: Arc<Mutex<Engine>>,
+    /// Held while the facts are read, so that older ones never replace newer ones.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
         // After a panic the engine's records may not fit its plans: a repair would mend the wrong way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.engine
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Service for Shared {
     async fn call(&self, request: Request) -> Result<Response, ApiError> {
+        if depends_on_host(&request) {
+            read_facts(self).await;
+        }
         let (reply, answer) = oneshot::channel();
         self.lock().submit(request, reply);
         answer.await.unwrap_or_else(|_| {
@@ -212,6 +231,15 @@ impl Service for Shared {
                 "the daemon ends before the request is done",
             ))
         })
+    }
+}
+
+/// Whether a request is judged by the host's links and routes, which may have changed a moment ago.
+fn depends_on_host(request: &Request) -> bool {
+    match request {
+        Request::NetworkCreate(_) => true,
+        Request::Plan(plan) => matches!(plan.command, types::Command::NetworkCreate(_)),
+        _ => false,
     }
 }
 
@@ -233,6 +261,7 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
             () = until(facts_at) => {
                 facts_at = None;
                 read_facts(&shared).await;
+                tell_overlaps(&shared);
             }
             _ = flush.tick() => {
                 shared.lock().save_outcomes();
@@ -257,21 +286,22 @@ fn instant_of(at_ms: u64) -> Instant {
 }
 
 async fn read_facts(shared: &Shared) {
+    let _alone = shared.reading.lock().await;
     let (kernel, node) = {
         let engine = shared.lock();
         (Arc::clone(&engine.kernel), engine.controller.facts().node)
     };
     match tokio::task::spawn_blocking(move || facts::read(&kernel, node)).await {
-        Ok(Ok(facts)) => {
-            let mut engine = shared.lock();
-            engine.run(Event::Facts(Box::new(facts)));
-            for (network, route) in engine.controller.overlaps() {
-                let name = &network.spec.name;
-                tracing::warn!(network = %name, %route, "a route of the host now overlaps the network");
-            }
-        }
+        Ok(Ok(facts)) => shared.lock().run(Event::Facts(Box::new(facts))),
         Ok(Err(error)) => tracing::warn!(error, "the host cannot be looked at"),
         Err(error) => tracing::warn!(%error, "the host cannot be looked at"),
+    }
+}
+
+fn tell_overlaps(shared: &Shared) {
+    for (network, route) in shared.lock().controller.overlaps() {
+        let name = &network.spec.name;
+        tracing::warn!(network = %name, %route, "a route of the host now overlaps the network");
     }
 }
 

@@ -450,7 +450,8 @@ impl Drop for Node {
         // The death of process 1 is the death of every process in the node.
         drop(self.holder.kill().and_then(|()| self.holder.wait()));
         if let Some(daemon) = &mut self.daemon {
-            drop(daemon.wait());
+            // nsenter(1) stops when what it started is stopped, and would not notice the end of it.
+            drop(daemon.kill().and_then(|()| daemon.wait()));
         }
         let init = Path::new("/proc").join(self.init.to_string());
         wait_until(PATIENCE, || self.init == 0 || !init.exists());

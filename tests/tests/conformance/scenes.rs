@@ -1,6 +1,6 @@
 //! Generated networks on both kernels, from one to the next, with single faults in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::host::{foreign_netns, on_host};
 use crate::twin::Twin;
 
 /// How many scenes follow each other on one host.
-const SCENES: usize = 8;
+const SCENES: usize = 6;
 /// At how many places a plan is cut short.
-const CUTS: usize = 8;
+const CUTS: usize = 6;
 /// How many objects are removed by somebody else in each scene.
-const FAULTS: usize = 5;
+const FAULTS: usize = 8;
 
 #[test]
 fn scenes_and_single_faults_read_back_equal() {
@@ -39,7 +39,7 @@ fn scenes_and_single_faults_read_back_equal() {
         converge(&mut twin, &Objects::new(), "nothing");
         let all = [
             "netns",
-            "nft base",
+            "nft-base",
             "link",
             "address",
             "neighbour",
@@ -64,7 +64,7 @@ fn a_plan_cut_short_anywhere_reads_back_equal_and_converges() {
         let scenes =
             std::iter::repeat_with(|| Scene::any().new_tree(&mut runner).unwrap().current());
         let mut scenes =
-            scenes.filter(|scene| scene.endpoints.len() >= 4 && scene.bridges.len() >= 2);
+            scenes.filter(is_small);
         let (from, to) = (scenes.next().unwrap(), scenes.next().unwrap());
         let from = real_objects(&from, &places);
         let to = real_objects(&to, &places);
@@ -83,8 +83,15 @@ fn a_plan_cut_short_anywhere_reads_back_equal_and_converges() {
             drop(twin.observe(&both, &format!("cut after {cut} of {total}")));
             converge(&mut twin, &to, &format!("after the cut at {cut}"));
         }
-        assert!(total > 60, "only {total} operations");
+        assert!(total > 40, "only {total} operations");
     });
+}
+
+/// Links take the kernel long to remove: a few show what there is to see.
+fn is_small(scene: &Scene) -> bool {
+    let is_tied = |end: &&scene::Endpoint| scene.bridges.contains_key(&end.bridge);
+    let leaves: u8 = scene.bridges.values().map(|bridge| bridge.leaves).sum();
+    (2..=4).contains(&scene.endpoints.values().filter(is_tied).count()) && (1..=2).contains(&leaves)
 }
 
 /// Brings both from what they hold to `wanted`, in the few rounds that a repair may take.
@@ -114,23 +121,14 @@ fn break_and_mend(
     n: usize,
     kinds: &mut BTreeMap<&'static str, usize>,
 ) {
-    let mut keys: Vec<&Key> = wanted
-        .keys()
-        .filter(|key| !matches!(key, Key::Sysctl(_)))
-        .collect();
-    // One of each kind in turn, beginning with those that came up least often.
-    keys.sort_by_key(|key| kinds.get(key.kind()).copied().unwrap_or(0));
-    let mut seen = BTreeSet::new();
-    let rotated = keys
-        .iter()
-        .cycle()
-        .skip(n % keys.len().max(1))
-        .take(keys.len());
-    let chosen: Vec<&Key> = rotated
-        .filter(|key| seen.insert(key.kind()))
-        .take(FAULTS)
-        .copied()
-        .collect();
+    let mut groups: BTreeMap<&'static str, Vec<&Key>> = BTreeMap::new();
+    for key in wanted.keys().filter(|key| !matches!(key, Key::Sysctl(_))) {
+        groups.entry(key.kind()).or_default().push(key);
+    }
+    // The kinds that came up least often.
+    let mut chosen: Vec<(&'static str, Vec<&Key>)> = groups.into_iter().collect();
+    chosen.sort_by_key(|(kind, _)| kinds.get(kind).copied().unwrap_or(0));
+    let chosen = chosen.into_iter().take(FAULTS).map(|(_, keys)| keys[n % keys.len()]);
     for key in chosen {
         assert!(fault::remove(&twin.real, wanted, key), "{key}");
         twin.fake.vanish(key);

@@ -113,6 +113,9 @@ fn a_deleted_uplink_of_a_leaf_bridge() {
         stage.assert_in_place();
         assert_in_touch(&stage, "p", "s33");
         assert_in_touch(&stage, "s32", "s33");
+        let far = stage.far();
+        let seen = stage.place("s33").tcp(&far, far.v4());
+        assert_eq!(seen, Some(stage.here().v4()), "a leaf's endpoint and the outside");
     }
 }
 

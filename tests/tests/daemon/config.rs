@@ -55,7 +55,7 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("log-level = \"loud\"", "log-level"),
         ("prepared-namespaces = 257", "prepared-namespaces"),
         ("[bridge]\nbip = \"fd00::1/64\"", "bip"),
-        ("[[default-address-pools]]\nbase = \"10.0.0.0/8\"\nsize = 4", "size"),
+        ("[[default-address-pools]]\nbase = \"10.0.0.0/8\"\nsize = 4", "default-address-pools"),
         ("mtu = ", "tombolo.toml"),
     ] {
         fs::write(stage.path(FILE), text).unwrap();

@@ -88,7 +88,9 @@ pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Object
     if !network.existing || network.spec.address_device {
         add_gateways(&mut objects, network, device);
     }
-    if !network.spec.internal && context.settings.ip_forward {
+    // Endpoints of a hub reach each other by way of the host, of an internal one, too.
+    let is_routed = !network.spec.internal || !network.spec.multicast;
+    if is_routed && context.settings.ip_forward {
         add_forwarding(&mut objects, network, context);
     }
     add_elements(&mut objects, network, device);
@@ -158,9 +160,8 @@ pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Resul
         objects.insert(key, spec);
     }
     // Where br_netfilter is on, frames that only cross the leaf pass the rules, too.
-    let name = Field::Name(bridge);
-    add_element(&mut objects, SetName::Bridges, vec![name], vec![]);
-    add_element(&mut objects, SetName::Intra, vec![name, name], vec![]);
+    let name = vec![Field::Name(bridge)];
+    add_element(&mut objects, SetName::Leaves, name, vec![]);
     Ok(objects)
 }
 

@@ -11,6 +11,8 @@ use tombolo_netstate::object::nft::{BaseSpec, Ruleset, SetName};
 use Condition::{Established, Icmp, In, NotIn, Published};
 use Selector::{InputInterface, OutputInterface, Source};
 
+/// `NF_IP_PRI_RAW`: before connection tracking.
+const PRIORITY_RAW: i32 = -300;
 /// `NF_IP_PRI_FILTER` (linux/netfilter_ipv4.h).
 const PRIORITY_FILTER: i32 = 0;
 /// `NF_IP_PRI_NAT_SRC`.
@@ -23,7 +25,7 @@ const ICMPV6_REDIRECT: u8 = 137;
 static RULESET: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
     Arc::new(Ruleset {
         sets: SetName::ALL.into_iter().map(Set::of).collect(),
-        chains: vec![forward(), output(), postrouting()],
+        chains: vec![forward(), output(), postrouting(), prerouting()],
     })
 });
 
@@ -118,6 +120,19 @@ fn postrouting() -> Chain {
         hook: Hook::Postrouting,
         priority: PRIORITY_SOURCE_NAT,
         rules,
+    }
+}
+
+/// Where `net.bridge.bridge-nf-call-iptables` is on, as Docker and Kubernetes have it, packets pass the hooks
+/// once on each bridge. A leaf bridge is only a part of its network: what it carries is tracked and translated
+/// when it passes the network's own bridge, and would lose its source if that happened before.
+fn prerouting() -> Chain {
+    Chain {
+        name: "prerouting",
+        kind: ChainKind::Filter,
+        hook: Hook::Prerouting,
+        priority: PRIORITY_RAW,
+        rules: vec![rule(vec![from(SetName::Leaves)], Verdict::Untracked)],
     }
 }
 

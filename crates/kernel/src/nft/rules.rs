@@ -231,6 +231,7 @@ fn put_verdict(list: &mut Writer, verdict: Verdict) {
         Verdict::Drop => put_code(list, libc::NF_DROP),
         // `NFT_RETURN`
         Verdict::Return => put_code(list, -5),
+        Verdict::Untracked => put_expression(list, "notrack", |_| {}),
         Verdict::Masquerade => put_expression(list, "masq", |_| {}),
         Verdict::SnatBySource(family, map) => {
             put_source(list, REGISTER, family);

@@ -72,6 +72,8 @@ impl Bridge {
             &host(bridge_name(slot, leaf)),
             self.link(slot, leaf),
         );
+        let name = Field::Name(bridge_name(slot, leaf));
+        put_element(objects, SetName::Leaves, vec![name], vec![]);
         let end = |kind, side, bridge| LinkSpec {
             kind,
             mac: mac(side, slot, leaf),

@@ -44,6 +44,8 @@ pub enum SetName {
     Intra,
     /// `ifname`: bridges whose networks are internal.
     Internal,
+    /// `ifname`: leaf bridges, on whose ports nothing is tracked or translated.
+    Leaves,
     /// IPv4 subnets whose sources are masqueraded towards the outside (intervals).
     Masquerade4,
     /// The same for IPv6.
@@ -83,10 +85,11 @@ pub enum Field {
 
 impl SetName {
     /// Every set, in the order in which the table declares them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Bridges,
         Self::Intra,
         Self::Internal,
+        Self::Leaves,
         Self::Masquerade4,
         Self::Masquerade6,
         Self::Snat4,
@@ -99,6 +102,7 @@ impl SetName {
             Self::Bridges => "bridges",
             Self::Intra => "intra",
             Self::Internal => "internal",
+            Self::Leaves => "leaves",
             Self::Masquerade4 => "masquerade4",
             Self::Masquerade6 => "masquerade6",
             Self::Snat4 => "snat4",

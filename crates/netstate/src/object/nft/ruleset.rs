@@ -134,6 +134,8 @@ pub enum Verdict {
     Drop,
     /// Leave the chain, to its policy.
     Return,
+    /// Connection tracking, and with it translation, does not see it.
+    Untracked,
     /// The address of the link it leaves by becomes its source.
     Masquerade,
     /// Its source becomes what the map says of its source; a source that the map does not know goes on to the
@@ -167,7 +169,7 @@ impl Set {
     pub fn of(name: SetName) -> Self {
         const NAME: &[Type] = &[Type::Interface];
         let (key, data, interval) = match name {
-            SetName::Bridges | SetName::Internal => (NAME, None, false),
+            SetName::Bridges | SetName::Internal | SetName::Leaves => (NAME, None, false),
             SetName::Intra => (&[Type::Interface, Type::Interface][..], None, false),
             SetName::Masquerade4 => (&[Type::Ipv4][..], None, true),
             SetName::Masquerade6 => (&[Type::Ipv6][..], None, true),
@@ -327,6 +329,7 @@ impl fmt::Display for Verdict {
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
             Self::Return => f.write_str("return"),
+            Self::Untracked => f.write_str("notrack"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::SnatBySource(Family::V4, map) => {
                 write!(f, "snat ip to ip saddr map @{}", map.as_str())
