@@ -7,7 +7,7 @@ use tombolo_tests::Stage;
 use tombolo_tests::stage::PATIENCE;
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("an address")
 }
 
 #[test]

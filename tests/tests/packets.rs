@@ -1,6 +1,9 @@
 //! Packets that must arrive, and packets that must not.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use tombolo_api::{NetworkAttachment, SandboxCreate};
 use tombolo_lab::node::{NODE_V4, NODE_V6, wait_until};
@@ -146,7 +149,7 @@ fn hears(from: &Place, to: &Place, group: IpAddr) -> bool {
         socket
     });
     receiver
-        .set_read_timeout(Some(std::time::Duration::from_millis(300)))
+        .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
     let port = receiver.local_addr().unwrap().port();
     from.inside(|| {
@@ -199,20 +202,23 @@ fn a_multicast_network_delivers_to_all_and_resolves_by_itself() {
             "{neighbour}"
         );
     }
-    stage.ok("sandbox rm m2");
-    let taken = format!(
-        "name=m,ip={},ip6={},mac=02:00:00:00:00:99",
-        m2.v4(),
-        m2.v6()
-    );
-    // The kernel takes its time to let the addresses go.
-    let create = format!("sandbox create --name m3 --network {taken}");
-    assert!(wait_until(PATIENCE, || stage.tries(&create).success()), "{:?}", stage.tries(&create));
-    for address in &m2.addresses {
-        let known = || m1.ok(&format!("ip neigh show {address}"));
-        let told = wait_until(PATIENCE, || known().contains("02:00:00:00:00:99"));
-        assert!(told, "{}", known());
-    }
+    // A newcomer is told of once, and on a machine at its limits that may be before its port is open.
+    let mut last = "m2".to_owned();
+    let told = (0..5).any(|number| {
+        stage.ok(&format!("sandbox rm {last}"));
+        last = format!("m3{number}");
+        let mac = format!("02:00:00:00:00:{number:02x}");
+        let how = format!("name=m,ip={},ip6={},mac={mac}", m2.v4(), m2.v6());
+        let create = format!("sandbox create --name {last} --network {how}");
+        // The kernel takes its time to let the addresses go.
+        assert!(
+            wait_until(PATIENCE, || stage.tries(&create).success()),
+            "{create}"
+        );
+        let knows = |address| m1.ok(&format!("ip neigh show {address}")).contains(&mac);
+        wait_until(Duration::from_secs(2), || m2.addresses.iter().all(knows))
+    });
+    assert!(told, "{}", m1.ok("ip neigh"));
     stage.assert_in_place();
 }
 

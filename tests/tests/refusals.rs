@@ -15,14 +15,17 @@ fn call(stage: &Stage, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
     )
     .into_bytes();
     bytes.extend_from_slice(body);
-    answer(&stage.request(&bytes).unwrap())
+    answer(&stage.request(&bytes).expect("the daemon answers"))
 }
 
 fn answer(bytes: &[u8]) -> (u16, Value) {
     let text = String::from_utf8_lossy(bytes);
     let status = text.split(' ').nth(1).and_then(|word| word.parse().ok());
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status.unwrap_or(0), serde_json::from_str(body).unwrap_or(Value::Null))
+    (
+        status.unwrap_or(0),
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    )
 }
 
 /// Two networks, one full, with a sandbox on both.
@@ -34,36 +37,186 @@ fn scene(stage: &Stage) {
 
 /// Command line, code, object that the message names, a word of the advice.
 const REFUSALS: &[(&str, ErrorCode, &str, &str)] = &[
-    ("network create x --subnet 10.9.0.0/25", ErrorCode::OverlappingSubnet, "web", "choose"),
-    ("network create x --subnet 192.0.2.128/25", ErrorCode::OverlappingSubnet, "192.0.2.0/24", "choose"),
-    ("network create x --subnet 10.7.0.0/24 --gateway 10.6.0.1", ErrorCode::GatewayOutsideSubnet, "10.6.0.1", ""),
-    ("network create x --subnet 10.7.0.1/24", ErrorCode::HostBitsSet, "10.7.0.1/24", "10.7.0.0/24"),
-    ("network create web", ErrorCode::NameTaken, "web", "another name"),
-    ("sandbox create --name c1", ErrorCode::NameTaken, "c1", "another name"),
-    ("network create x --mtu 60", ErrorCode::MtuRange, "60", "uplink"),
-    ("network create x --mtu 70000", ErrorCode::MtuRange, "70000", "uplink"),
-    ("network create x --ipv6 --mtu 1000", ErrorCode::MtuRange, "1000", ""),
-    ("network create x --device sixteen-bytes-xx", ErrorCode::InterfaceName, "sixteen-bytes-xx", "15"),
-    ("network create x --device eth0", ErrorCode::InterfaceNameTaken, "eth0", "free"),
-    ("network create x -o no.such.option=1", ErrorCode::UnknownOption, "no.such.option", "help"),
-    ("network rm web", ErrorCode::NetworkInUse, "web", "disconnect"),
-    ("network rm bridge", ErrorCode::PredefinedNetwork, "bridge", ""),
-    ("network rm nowhere", ErrorCode::UnknownNetwork, "nowhere", "network ls"),
-    ("network inspect nowhere", ErrorCode::UnknownNetwork, "nowhere", "network ls"),
-    ("sandbox create --name c2 --network nowhere", ErrorCode::UnknownNetwork, "nowhere", "network ls"),
-    ("sandbox create --name c2 --network full", ErrorCode::PoolExhausted, "full", ""),
-    ("sandbox create --name c2 --network web --ip 10.9.0.7", ErrorCode::AddressInUse, "10.9.0.7", ""),
-    ("sandbox create --name c2 --network web --ip 10.9.0.1", ErrorCode::AddressInUse, "10.9.0.1", ""),
-    ("sandbox create --name c2 --netns /no/such/file", ErrorCode::MissingNamespace, "/no/such/file", ""),
-    ("sandbox create --name c2 --netns /etc/passwd", ErrorCode::MissingNamespace, "/etc/passwd", ""),
-    ("network connect web c1", ErrorCode::AlreadyJoined, "c1", "disconnect"),
-    ("endpoint join web/c1 c1", ErrorCode::AlreadyJoined, "c1", ""),
-    ("network disconnect bridge c1", ErrorCode::NotJoined, "c1", ""),
-    ("network connect bridge c1 --ifname eth0", ErrorCode::InterfaceNameTaken, "eth0", ""),
-    ("network connect bridge c1 --ifname sixteen-bytes-xx", ErrorCode::InterfaceName, "sixteen-bytes-xx", ""),
-    ("network connect bridge nobody", ErrorCode::UnknownSandbox, "nobody", "sandbox ls"),
-    ("sandbox rm nobody", ErrorCode::UnknownSandbox, "nobody", "sandbox ls"),
-    ("endpoint rm nothing", ErrorCode::UnknownEndpoint, "nothing", "endpoint ls"),
+    (
+        "network create x --subnet 10.9.0.0/25",
+        ErrorCode::OverlappingSubnet,
+        "web",
+        "choose",
+    ),
+    (
+        "network create x --subnet 192.0.2.128/25",
+        ErrorCode::OverlappingSubnet,
+        "192.0.2.0/24",
+        "choose",
+    ),
+    (
+        "network create x --subnet 10.7.0.0/24 --gateway 10.6.0.1",
+        ErrorCode::GatewayOutsideSubnet,
+        "10.6.0.1",
+        "",
+    ),
+    (
+        "network create x --subnet 10.7.0.1/24",
+        ErrorCode::HostBitsSet,
+        "10.7.0.1/24",
+        "10.7.0.0/24",
+    ),
+    (
+        "network create web",
+        ErrorCode::NameTaken,
+        "web",
+        "another name",
+    ),
+    (
+        "sandbox create --name c1",
+        ErrorCode::NameTaken,
+        "c1",
+        "another name",
+    ),
+    (
+        "network create x --mtu 60",
+        ErrorCode::MtuRange,
+        "60",
+        "uplink",
+    ),
+    (
+        "network create x --mtu 70000",
+        ErrorCode::MtuRange,
+        "70000",
+        "uplink",
+    ),
+    (
+        "network create x --ipv6 --mtu 1000",
+        ErrorCode::MtuRange,
+        "1000",
+        "",
+    ),
+    (
+        "network create x --device sixteen-bytes-xx",
+        ErrorCode::InterfaceName,
+        "sixteen-bytes-xx",
+        "15",
+    ),
+    (
+        "network create x --device eth0",
+        ErrorCode::InterfaceNameTaken,
+        "eth0",
+        "free",
+    ),
+    (
+        "network create x -o no.such.option=1",
+        ErrorCode::UnknownOption,
+        "no.such.option",
+        "help",
+    ),
+    (
+        "network rm web",
+        ErrorCode::NetworkInUse,
+        "web",
+        "disconnect",
+    ),
+    (
+        "network rm bridge",
+        ErrorCode::PredefinedNetwork,
+        "bridge",
+        "",
+    ),
+    (
+        "network rm nowhere",
+        ErrorCode::UnknownNetwork,
+        "nowhere",
+        "network ls",
+    ),
+    (
+        "network inspect nowhere",
+        ErrorCode::UnknownNetwork,
+        "nowhere",
+        "network ls",
+    ),
+    (
+        "sandbox create --name c2 --network nowhere",
+        ErrorCode::UnknownNetwork,
+        "nowhere",
+        "network ls",
+    ),
+    (
+        "sandbox create --name c2 --network full",
+        ErrorCode::PoolExhausted,
+        "full",
+        "",
+    ),
+    (
+        "sandbox create --name c2 --network web --ip 10.9.0.7",
+        ErrorCode::AddressInUse,
+        "10.9.0.7",
+        "",
+    ),
+    (
+        "sandbox create --name c2 --network web --ip 10.9.0.1",
+        ErrorCode::AddressInUse,
+        "10.9.0.1",
+        "",
+    ),
+    (
+        "sandbox create --name c2 --netns /no/such/file",
+        ErrorCode::MissingNamespace,
+        "/no/such/file",
+        "",
+    ),
+    (
+        "sandbox create --name c2 --netns /etc/passwd",
+        ErrorCode::MissingNamespace,
+        "/etc/passwd",
+        "",
+    ),
+    (
+        "network connect web c1",
+        ErrorCode::AlreadyJoined,
+        "c1",
+        "disconnect",
+    ),
+    (
+        "endpoint join web/c1 c1",
+        ErrorCode::AlreadyJoined,
+        "c1",
+        "",
+    ),
+    (
+        "network disconnect bridge c1",
+        ErrorCode::NotJoined,
+        "c1",
+        "",
+    ),
+    (
+        "network connect bridge c1 --ifname eth0",
+        ErrorCode::InterfaceNameTaken,
+        "eth0",
+        "",
+    ),
+    (
+        "network connect bridge c1 --ifname sixteen-bytes-xx",
+        ErrorCode::InterfaceName,
+        "sixteen-bytes-xx",
+        "",
+    ),
+    (
+        "network connect bridge nobody",
+        ErrorCode::UnknownSandbox,
+        "nobody",
+        "sandbox ls",
+    ),
+    (
+        "sandbox rm nobody",
+        ErrorCode::UnknownSandbox,
+        "nobody",
+        "sandbox ls",
+    ),
+    (
+        "endpoint rm nothing",
+        ErrorCode::UnknownEndpoint,
+        "nothing",
+        "endpoint ls",
+    ),
 ];
 
 #[test]
@@ -99,30 +252,28 @@ fn every_refusal_names_object_reason_and_advice_and_makes_nothing() {
     stage.assert_traces(&before);
 }
 
-/// Method, path, body, code.
-fn calls() -> Vec<(&'static str, &'static str, Value, ErrorCode)> {
-    vec![
-        ("POST", "/v1/networks", json!({"name": "x", "subnets": [{"subnet": "10.9.0.0/16"}]}), ErrorCode::OverlappingSubnet),
-        ("POST", "/v1/networks", json!({"name": "x", "subnets": [{"subnet": "10.7.0.9/24"}]}), ErrorCode::HostBitsSet),
-        ("POST", "/v1/networks", json!({"name": "x", "subnets": [{"subnet": "10.7.0.0/24", "gateway": "10.6.0.1"}]}), ErrorCode::GatewayOutsideSubnet),
-        ("POST", "/v1/networks", json!({"name": "web"}), ErrorCode::NameTaken),
-        ("POST", "/v1/networks", json!({"name": "x y"}), ErrorCode::InvalidName),
-        ("POST", "/v1/networks", json!({"name": ""}), ErrorCode::InvalidName),
-        ("POST", "/v1/networks", json!({"name": "x", "colour": "red"}), ErrorCode::MalformedJson),
-        ("POST", "/v1/networks", json!({"name": 7}), ErrorCode::MalformedJson),
-        ("POST", "/v1/networks", json!([]), ErrorCode::MalformedJson),
-        ("POST", "/v1/networks", json!({"name": "x", "options": {"a.b": "c"}}), ErrorCode::UnknownOption),
-        ("POST", "/v1/networks", json!({"name": "x", "mtu": 1}), ErrorCode::MtuRange),
-        ("DELETE", "/v1/networks/web", Value::Null, ErrorCode::NetworkInUse),
-        ("DELETE", "/v1/networks/y", Value::Null, ErrorCode::UnknownNetwork),
-        ("GET", "/v1/nothing", Value::Null, ErrorCode::UnknownPath),
-        ("PATCH", "/v1/networks", Value::Null, ErrorCode::MethodNotAllowed),
-        ("GET", "/v1/networks?colour=red", Value::Null, ErrorCode::UnknownParameter),
-        ("POST", "/v1/sandboxes", json!({"networks": [{"network": "web", "ipv4_address": "10.9.0.7"}]}), ErrorCode::AddressInUse),
-        ("POST", "/v1/sandboxes", json!({"netns": {"kind": "pid", "pid": 4_000_000}}), ErrorCode::MissingNamespace),
-        ("POST", "/v1/sandboxes", json!({"netns": {"kind": "path", "path": "/nowhere"}}), ErrorCode::MissingNamespace),
-    ]
-}
+/// Code, method, path and body.
+const CALLS: &str = r#"
+overlapping_subnet POST /v1/networks {"name": "x", "subnets": [{"subnet": "10.9.0.0/16"}]}
+host_bits_set POST /v1/networks {"name": "x", "subnets": [{"subnet": "10.7.0.9/24"}]}
+gateway_outside_subnet POST /v1/networks {"name": "x", "subnets": [{"subnet": "10.7.0.0/24", "gateway": "10.6.0.1"}]}
+name_taken POST /v1/networks {"name": "web"}
+invalid_name POST /v1/networks {"name": "x y"}
+invalid_name POST /v1/networks {"name": ""}
+malformed_json POST /v1/networks {"name": "x", "colour": "red"}
+malformed_json POST /v1/networks {"name": 7}
+malformed_json POST /v1/networks []
+unknown_option POST /v1/networks {"name": "x", "options": {"a.b": "c"}}
+mtu_range POST /v1/networks {"name": "x", "mtu": 1}
+network_in_use DELETE /v1/networks/web
+unknown_network DELETE /v1/networks/y
+unknown_path GET /v1/nothing
+method_not_allowed PATCH /v1/networks
+unknown_parameter GET /v1/networks?colour=red
+address_in_use POST /v1/sandboxes {"networks": [{"network": "web", "ipv4_address": "10.9.0.7"}]}
+missing_namespace POST /v1/sandboxes {"netns": {"kind": "pid", "pid": 4000000}}
+missing_namespace POST /v1/sandboxes {"netns": {"kind": "path", "path": "/nowhere"}}
+"#;
 
 #[test]
 fn the_api_refuses_with_status_kind_code_object_and_message() {
@@ -130,14 +281,19 @@ fn the_api_refuses_with_status_kind_code_object_and_message() {
     scene(&stage);
     let before = stage.traces().unwrap();
     let mut wrong = Vec::new();
-    for (method, path, body, code) in calls() {
-        let text = if body.is_null() { String::new() } else { body.to_string() };
-        let (status, error) = call(&stage, method, path, text.as_bytes());
+    for line in CALLS.lines().filter(|line| !line.is_empty()) {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (code, method, path, body) = (word(), word(), word(), word());
+        let code: ErrorCode = serde_json::from_value(json!(code)).unwrap();
+        let (status, error) = call(&stage, method, path, body.as_bytes());
         let wanted = tombolo_api::ApiError::new(code, "");
         let is = error["code"] == code.as_str() && error["kind"] == wanted.kind.as_str();
-        let told = error["message"].as_str().is_some_and(|message| message.len() > 8);
+        let told = error["message"]
+            .as_str()
+            .is_some_and(|message| message.len() > 8);
         if status != wanted.http_status() || !is || !told {
-            wrong.push(format!("{method} {path} {text}: wanted {code}: {status} {error}"));
+            wrong.push(format!("{line}: {status} {error}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -148,24 +304,49 @@ fn the_api_refuses_with_status_kind_code_object_and_message() {
 fn malformed_and_oversized_requests_are_refused_and_the_daemon_lives() {
     let Some(stage) = Stage::start() else { return };
     let before = stage.traces().unwrap();
-    for body in ["", "{", "{\"name\": \"x\"} trailing", "\u{0}", "[[[[[[", "{\"name\":\"x\",\"name\":\"y\"}"] {
+    for body in [
+        "",
+        "{",
+        "{\"name\": \"x\"} trailing",
+        "\u{0}",
+        "[[[[[[",
+        "{\"name\":\"x\",\"name\":\"y\"}",
+    ] {
         let (status, error) = call(&stage, "POST", "/v1/networks", body.as_bytes());
-        assert_eq!((status, &error["code"]), (400, &json!("malformed_json")), "{body:?}: {error}");
+        assert_eq!(
+            (status, &error["code"]),
+            (400, &json!("malformed_json")),
+            "{body:?}: {error}"
+        );
     }
     let deep = "[".repeat(100_000);
     assert_eq!(call(&stage, "POST", "/v1/networks", deep.as_bytes()).0, 400);
     let invalid = [&b"{\"name\": \"\xff\xfe\"}"[..]];
     for body in invalid {
-        assert_eq!(call(&stage, "POST", "/v1/networks", body).1["code"], "malformed_json");
+        assert_eq!(
+            call(&stage, "POST", "/v1/networks", body).1["code"],
+            "malformed_json"
+        );
     }
     let large = format!("{{\"name\": \"{}\"}}", "x".repeat(1 << 20));
     let (status, error) = call(&stage, "POST", "/v1/networks", large.as_bytes());
-    assert_eq!((status, &error["code"]), (413, &json!("body_too_large")), "{error}");
+    assert_eq!(
+        (status, &error["code"]),
+        (413, &json!("body_too_large")),
+        "{error}"
+    );
     let chunked = b"POST /v1/networks HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
     let bytes = [&chunked[..], &chunk.repeat(17), b"0\r\n\r\n"].concat();
     assert_eq!(answer(&stage.request(&bytes).unwrap()).0, 413);
-    assert_eq!(stage.client().network_list(Default::default()).unwrap().len(), 3);
+    assert_eq!(
+        stage
+            .client()
+            .network_list(Default::default())
+            .unwrap()
+            .len(),
+        3
+    );
     stage.assert_traces(&before);
 }
 
@@ -177,11 +358,20 @@ fn ipv6_that_is_off_in_the_kernel_is_said_so() {
     stage.start_again();
     let refused = stage.tries("network create x --ipv6");
     let kind = ErrorCode::Ipv6Disabled.kind();
-    assert_eq!(refused.code, Some(i32::from(kind.exit_code())), "{refused:?}");
-    assert!(refused.stderr.contains("IPv6") && refused.stderr.contains("disable"), "{refused:?}");
+    assert_eq!(
+        refused.code,
+        Some(i32::from(kind.exit_code())),
+        "{refused:?}"
+    );
+    assert!(
+        refused.stderr.contains("IPv6") && refused.stderr.contains("disable"),
+        "{refused:?}"
+    );
     assert!(matches!(kind, ErrorKind::Conflict | ErrorKind::Unavailable));
     stage.ok("network create y");
-    stage.sandbox("s", "--network y").ok("ip -4 address show dev eth0");
+    stage
+        .sandbox("s", "--network y")
+        .ok("ip -4 address show dev eth0");
     stage.assert_in_place();
 }
 
@@ -190,24 +380,41 @@ fn a_command_without_a_daemon_says_so() {
     let Some(stage) = Stage::bare() else { return };
     let refused = stage.tries("network ls");
     assert_eq!(refused.code, Some(4), "{refused:?}");
-    assert!(refused.stderr.contains("/run/tombolo/tombolo.sock"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("/run/tombolo/tombolo.sock"),
+        "{refused:?}"
+    );
 }
 
 #[test]
 fn a_daemon_without_its_capability_says_which() {
-    let Some(mut stage) = Stage::bare() else { return };
+    let Some(mut stage) = Stage::bare() else {
+        return;
+    };
     let started = stage
-        .run(&["sh", "-c", "setpriv --bounding-set -net_admin --inh-caps -net_admin \"$0\" daemon 2>&1", &program()])
+        .run(&[
+            "sh",
+            "-c",
+            "setpriv --bounding-set -net_admin --inh-caps -net_admin \"$0\" daemon 2>&1",
+            &program(),
+        ])
         .unwrap();
-    assert!(!started.success() && started.stdout.contains("CAP_NET_ADMIN"), "{started:?}");
+    assert!(
+        !started.success() && started.stdout.contains("CAP_NET_ADMIN"),
+        "{started:?}"
+    );
     stage.start_again();
     stage.ok("network create x");
 }
 
 fn program() -> String {
     std::env::var("TOMBOLO_BINARY").unwrap_or_else(|_| {
-        let me = std::env::current_exe().unwrap();
-        me.parent().unwrap().with_file_name("tombolo").display().to_string()
+        let me = std::env::current_exe().expect("a test has a path");
+        me.parent()
+            .expect("a test lies in a directory")
+            .with_file_name("tombolo")
+            .display()
+            .to_string()
     })
 }
 
@@ -242,9 +449,15 @@ fn hostile_request() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn arbitrary_bytes_never_end_the_daemon_nor_fail_inside_it() {
-    let Some(mut stage) = Stage::start() else { return };
+    let Some(mut stage) = Stage::start() else {
+        return;
+    };
     let pid = stage.daemon_pid();
-    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let shared = &stage;
     runner
@@ -265,7 +478,8 @@ fn arbitrary_bytes_never_end_the_daemon_nor_fail_inside_it() {
 /// What the daemon says to these bytes; nothing if it waits for more, which is fine.
 fn hostile_answer(stage: &Stage, bytes: &[u8]) -> Vec<u8> {
     use std::io::{Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(stage.socket()).unwrap();
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(stage.socket()).expect("the daemon listens");
     let mut got = Vec::new();
     // The daemon may have hung up before the last byte; what it said until then counts.
     let _ = stream.write_all(bytes);

@@ -1,5 +1,7 @@
 //! Seeing before, while and after; and mending what others broke.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
 use std::time::{Duration, Instant};
 
 use tombolo_api::{Action, Command, FindingLevel, ObjectState, PlanRequest, SandboxCreate};
@@ -10,7 +12,10 @@ use tombolo_tests::{Place, Stage};
 /// A dual-stack network with two sandboxes.
 fn pair(stage: &Stage) -> (Place, Place) {
     stage.ok("network create n --ipv6 --subnet 10.80.0.0/24 --subnet fd80::/64");
-    (stage.sandbox("s1", "--network n"), stage.sandbox("s2", "--network n"))
+    (
+        stage.sandbox("s1", "--network n"),
+        stage.sandbox("s2", "--network n"),
+    )
 }
 
 #[test]
@@ -28,21 +33,38 @@ fn a_plan_changes_nothing_and_says_what_is_then_done() {
         ..SandboxCreate::default()
     };
     let command = Command::SandboxCreate(create.clone());
-    let plan = stage.client().plan(PlanRequest { command }).unwrap().operations;
-    assert!(plan.len() > 5 && plan.iter().all(|operation| operation.action == Action::Create));
+    let plan = stage
+        .client()
+        .plan(PlanRequest { command })
+        .unwrap()
+        .operations;
+    assert!(
+        plan.len() > 5
+            && plan
+                .iter()
+                .all(|operation| operation.action == Action::Create)
+    );
     stage.assert_traces(&before);
     assert_eq!(stage.tries("sandbox inspect s3").code, Some(5));
     stage.client().sandbox_create(create).unwrap();
     // Names come from ids, which differ; kinds, places and addresses do not.
     let shape = |kind: &str, object: &str, text: &str| {
         let addresses = ["10.80.0.4", "fd80::4", "10.80.0.1", "fd80::1"];
-        let named = addresses.iter().filter(|a| object.contains(**a) || text.contains(**a));
+        let named = addresses
+            .iter()
+            .filter(|a| object.contains(**a) || text.contains(**a));
         format!("{kind} {}", named.copied().collect::<Vec<_>>().join(" "))
     };
-    let mut planned: Vec<String> =
-        plan.iter().map(|o| shape(&o.kind, &o.object, &o.text)).collect();
+    let mut planned: Vec<String> = plan
+        .iter()
+        .map(|o| shape(&o.kind, &o.object, &o.text))
+        .collect();
     let id = stage.inspect("s3").endpoints[0].id.clone();
-    let shared = stage.client().explain(&stage.inspect("s1").endpoints[0].id).unwrap().objects;
+    let shared = stage
+        .client()
+        .explain(&stage.inspect("s1").endpoints[0].id)
+        .unwrap()
+        .objects;
     let made = stage.client().explain(&id).unwrap().objects;
     let mut made: Vec<String> = made
         .iter()
@@ -54,11 +76,25 @@ fn a_plan_changes_nothing_and_says_what_is_then_done() {
     assert_eq!(planned, made);
     stage.assert_in_place();
     // Removing is planned from the same objects.
-    let command = Command::SandboxDelete { reference: "s3".to_owned(), keep_endpoints: false };
-    let plan = stage.client().plan(PlanRequest { command }).unwrap().operations;
-    assert!(plan.iter().any(|o| o.action == Action::Delete && o.kind == "netns"), "{plan:?}");
+    let command = Command::SandboxDelete {
+        reference: "s3".to_owned(),
+        keep_endpoints: false,
+    };
+    let plan = stage
+        .client()
+        .plan(PlanRequest { command })
+        .unwrap()
+        .operations;
+    assert!(
+        plan.iter()
+            .any(|o| o.action == Action::Delete && o.kind == "netns"),
+        "{plan:?}"
+    );
     let text = stage.ok("plan network create x --subnet 10.81.0.0/24");
-    assert!(text.contains("10.81.0.1") && text.lines().all(|line| line.starts_with("+ ")), "{text}");
+    assert!(
+        text.contains("10.81.0.1") && text.lines().all(|line| line.starts_with("+ ")),
+        "{text}"
+    );
     let refused = stage.tries("plan network create x --subnet 10.80.0.0/24");
     assert_eq!(refused.code, Some(3), "{refused:?}");
 }
@@ -69,8 +105,20 @@ fn explain_shows_every_object_in_place_and_what_it_is_for() {
     let (place, _) = pair(&stage);
     let endpoint = stage.inspect("s1").endpoints[0].clone();
     let objects = stage.client().explain(&endpoint.id).unwrap().objects;
-    for kind in ["link", "address", "route", "neighbour", "fdb", "element", "netns", "sysctl"] {
-        assert!(objects.iter().any(|object| object.kind == kind), "no {kind} in {objects:#?}");
+    for kind in [
+        "link",
+        "address",
+        "route",
+        "neighbour",
+        "fdb",
+        "element",
+        "netns",
+        "sysctl",
+    ] {
+        assert!(
+            objects.iter().any(|object| object.kind == kind),
+            "no {kind} in {objects:#?}"
+        );
     }
     for object in &objects {
         assert_eq!(object.state, ObjectState::InPlace, "{object:?}");
@@ -78,10 +126,16 @@ fn explain_shows_every_object_in_place_and_what_it_is_for() {
     }
     for address in &place.addresses {
         let text = format!(" {address}");
-        assert!(objects.iter().any(|object| object.object.ends_with(&text)), "no {address}");
+        assert!(
+            objects.iter().any(|object| object.object.ends_with(&text)),
+            "no {address}"
+        );
     }
     let table = stage.ok("explain s1");
-    assert!(table.contains("in place") && !table.contains("missing"), "{table}");
+    assert!(
+        table.contains("in place") && !table.contains("missing"),
+        "{table}"
+    );
     assert_eq!(stage.tries("explain nobody").code, Some(5));
     let topology = stage.ok("topology");
     for word in ["n (bridge)", "s1", "s2", "10.80.0.2/24", "fd80::2/64"] {
@@ -92,7 +146,10 @@ fn explain_shows_every_object_in_place_and_what_it_is_for() {
 /// What somebody may do to the node.
 fn damages(stage: &Stage) -> Vec<String> {
     let device = stage.network("n").device.unwrap();
-    let port = stage.inspect("s1").endpoints[0].host_interface.clone().unwrap();
+    let port = stage.inspect("s1").endpoints[0]
+        .host_interface
+        .clone()
+        .unwrap();
     vec![
         format!("ip link del {port}"),
         format!("ip link del {device}"),
@@ -122,7 +179,11 @@ fn repair_mends_what_was_damaged_while_nobody_looked() {
         stage.shell(&damage);
         stage.shell("kill -CONT $(cat /run/daemon.pid)");
         let report = stage.client().repair().unwrap();
-        assert!(report.failures.is_empty(), "{damage}: {:?}", report.failures);
+        assert!(
+            report.failures.is_empty(),
+            "{damage}: {:?}",
+            report.failures
+        );
         stage.assert_in_place();
         assert!(s1.pings(s2.v4()) && s2.pings(s1.v6()), "{damage}");
         assert!(s1.pings(stage.far().v4()), "{damage}");
@@ -132,7 +193,9 @@ fn repair_mends_what_was_damaged_while_nobody_looked() {
 
 #[test]
 fn drift_is_repaired_unasked() {
-    let Some(mut stage) = Stage::start() else { return };
+    let Some(mut stage) = Stage::start() else {
+        return;
+    };
     let (s1, s2) = pair(&stage);
     let before = stage.traces().unwrap();
     for damage in damages(&stage) {
@@ -171,7 +234,10 @@ fn damage_inside_a_sandbox_is_told_and_mended() {
         stage.ok("repair");
         stage.assert_in_place();
         s1.assert_reaches(&s2);
-        assert!(s1.pings(stage.far().v4()) && s1.pings(stage.far().v6()), "{damage}");
+        assert!(
+            s1.pings(stage.far().v4()) && s1.pings(stage.far().v6()),
+            "{damage}"
+        );
     }
 }
 
@@ -190,7 +256,10 @@ fn what_is_not_ours_is_never_touched() {
     stage.ok("sandbox rm s1 s2");
     stage.ok("network rm n");
     stage.ok("system prune --force");
-    for line in before.iter().filter(|line| line.contains("foreign") || line.contains("theirs")) {
+    for line in before
+        .iter()
+        .filter(|line| line.contains("foreign") || line.contains("theirs"))
+    {
         assert!(stage.traces().unwrap().contains(line), "{line}");
     }
     stage.shell("ip link show tb-0000000001 && ip route show 203.0.113.0/24 | grep -q via");
@@ -202,7 +271,9 @@ fn the_doctor_names_a_foreign_chain_that_drops() {
     let (s1, _) = pair(&stage);
     let finds = |level: FindingLevel, word: &str| {
         let findings = stage.client().doctor().unwrap().findings;
-        findings.iter().any(|finding| finding.level == level && finding.text.contains(word))
+        findings
+            .iter()
+            .any(|finding| finding.level == level && finding.text.contains(word))
     };
     assert!(!finds(FindingLevel::Warning, "theirs"));
     stage.shell("nft 'add table ip theirs; add chain ip theirs gate { type filter hook forward priority 5; policy drop; }'");
@@ -212,5 +283,8 @@ fn the_doctor_names_a_foreign_chain_that_drops() {
     assert!(!finds(FindingLevel::Warning, "theirs"));
     assert!(s1.pings(stage.far().v4()));
     stage.shell("ip route del default; ip -6 route del default");
-    assert!(wait_until(PATIENCE, || finds(FindingLevel::Warning, "default route")));
+    assert!(wait_until(PATIENCE, || finds(
+        FindingLevel::Warning,
+        "default route"
+    )));
 }

@@ -212,9 +212,7 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
         // After a panic the engine's records may not fit its plans: a repair would mend the wrong way.
-        self.engine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

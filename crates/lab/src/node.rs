@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::netns::{Host, HostError};
 
 /// The node's own IPv4 address on its uplink `eth0`.
@@ -447,14 +449,17 @@ impl Drop for Node {
         if std::thread::panicking() && self.init != 0 {
             eprintln!("--- end of the daemon's log\n{}\n---", self.log_tail());
         }
-        // The death of process 1 is the death of every process in the node.
-        drop(self.holder.kill().and_then(|()| self.holder.wait()));
+        // The death of process 1 is the death of every process in the node, and then of the holder.
+        let init = nix::unistd::Pid::from_raw(i32::try_from(self.init).unwrap_or(0));
+        let is_there = init.as_raw() > 0 && matches!(self.holder.try_wait(), Ok(None));
+        if !(is_there && kill(init, Signal::SIGKILL).is_ok()) {
+            drop(self.holder.kill());
+        }
+        drop(self.holder.wait());
         if let Some(daemon) = &mut self.daemon {
             // nsenter(1) stops when what it started is stopped, and would not notice the end of it.
             drop(daemon.kill().and_then(|()| daemon.wait()));
         }
-        let init = Path::new("/proc").join(self.init.to_string());
-        wait_until(PATIENCE, || self.init == 0 || !init.exists());
     }
 }
 

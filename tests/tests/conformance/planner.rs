@@ -26,6 +26,8 @@ struct World {
     /// Everything that was ever planned, by which observing knows where to look.
     planned: Objects,
     operations: usize,
+    /// Whether both kernels are compared after every plan.
+    compares: bool,
 }
 
 impl World {
@@ -57,6 +59,7 @@ impl World {
             now_ms: 1_000_000,
             planned: Objects::new(),
             operations: 0,
+            compares: true,
         };
         let restored = world.controller.restore([], false).unwrap();
         assert_eq!(restored.writes, vec![]);
@@ -106,7 +109,9 @@ impl World {
                 );
                 self.operations += plan.ops.len();
                 self.remember(&plan);
-                drop(self.twin.observe(&self.planned, what));
+                if self.compares {
+                    drop(self.twin.observe(&self.planned, what));
+                }
                 Some(Event::Applied { job, report })
             }
             Effect::Observe { job, .. } => {
@@ -276,17 +281,22 @@ fn leaf_bridges_read_back_equal() {
     on_host(|directory| {
         let mut world = World::new(directory);
         world.ask(make(network("wide")));
+        // The first bridge is full before there are leaves.
+        world.compares = false;
         for n in 0..40 {
             world.ask(sandbox(&format!("s{n}"), SandboxNetns::New, &["wide"]));
         }
+        world.compares = true;
         mend_each_kind(&mut world);
         for n in 0..40 {
+            world.compares = n % 8 == 0;
             let sandbox = name(&format!("s{n}"));
             world.ask(Command::DeleteSandbox {
                 sandbox,
                 keep_endpoints: false,
             });
         }
+        world.compares = true;
         world.ask(Command::DeleteNetwork(name("wide")));
         assert_eq!(world.twin.fake.refusals(), Vec::<String>::new());
     });

@@ -63,8 +63,7 @@ fn a_plan_cut_short_anywhere_reads_back_equal_and_converges() {
         let places = places(directory, &mut twin);
         let scenes =
             std::iter::repeat_with(|| Scene::any().new_tree(&mut runner).unwrap().current());
-        let mut scenes =
-            scenes.filter(is_small);
+        let mut scenes = scenes.filter(is_small);
         let (from, to) = (scenes.next().unwrap(), scenes.next().unwrap());
         let from = real_objects(&from, &places);
         let to = real_objects(&to, &places);
@@ -128,7 +127,10 @@ fn break_and_mend(
     // The kinds that came up least often.
     let mut chosen: Vec<(&'static str, Vec<&Key>)> = groups.into_iter().collect();
     chosen.sort_by_key(|(kind, _)| kinds.get(kind).copied().unwrap_or(0));
-    let chosen = chosen.into_iter().take(FAULTS).map(|(_, keys)| keys[n % keys.len()]);
+    let chosen = chosen
+        .into_iter()
+        .take(FAULTS)
+        .map(|(_, keys)| keys[n % keys.len()]);
     for key in chosen {
         assert!(fault::remove(&twin.real, wanted, key), "{key}");
         twin.fake.vanish(key);

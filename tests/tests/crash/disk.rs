@@ -11,19 +11,32 @@ use crate::scene::{
 const TRIES: usize = 2_000;
 
 fn make_endpoint(client: &mut Client) -> Answer {
-    client.endpoint_create(EndpointCreate { network: "one".to_owned(), ..Default::default() }).map(drop)
+    client
+        .endpoint_create(EndpointCreate {
+            network: "one".to_owned(),
+            ..Default::default()
+        })
+        .map(drop)
 }
 
 #[test]
 fn a_full_disk_refuses_requests_and_keeps_the_rest() {
-    let Some(mut stage) = Stage::bare() else { return };
+    let Some(mut stage) = Stage::bare() else {
+        return;
+    };
     stage.shell("mkdir /var/lib/tombolo && mount -t tmpfs -o size=2m none /var/lib/tombolo");
     furnish(&mut stage);
     // tmpfs gives the last free page to whoever asks first.
     stage.shell("dd if=/dev/zero of=/var/lib/tombolo/ballast bs=4k 2>/dev/null; true");
     let mut client = stage.client();
-    let refused = (0..TRIES).find_map(|_| make_endpoint(&mut client).err()).expect("a refusal");
-    assert_eq!(code(&refused), Some(ErrorCode::StoreUnavailable), "{refused}");
+    let refused = (0..TRIES)
+        .find_map(|_| make_endpoint(&mut client).err())
+        .expect("a refusal");
+    assert_eq!(
+        code(&refused),
+        Some(ErrorCode::StoreUnavailable),
+        "{refused}"
+    );
     let (before, known) = (stage.traces().unwrap(), records(&stage));
     let refusals = [
         make_network(&mut client, "late"),
@@ -36,7 +49,10 @@ fn a_full_disk_refuses_requests_and_keeps_the_rest() {
         let error = refusal.as_ref().unwrap_err();
         assert_eq!(code(error), Some(ErrorCode::StoreUnavailable), "{error}");
     }
-    assert_ne!(refusals[4].as_ref().map_err(code).unwrap_err(), Some(ErrorCode::StoreUnavailable));
+    assert_ne!(
+        refusals[4].as_ref().map_err(code).unwrap_err(),
+        Some(ErrorCode::StoreUnavailable)
+    );
     stage.assert_traces(&before);
     assert_eq!(records(&stage), known);
     assert_in_touch(&stage, "p", "q");

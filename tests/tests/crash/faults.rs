@@ -25,23 +25,35 @@ fn mended_after(fault: impl Fn(&Stage) -> String) {
         }
         stage.shell(&script);
         if daemon == Daemon::Down {
-            assert!(stage.traces().unwrap() != before, "`{script}` changed nothing");
+            assert!(
+                stage.traces().unwrap() != before,
+                "`{script}` changed nothing"
+            );
             start(&mut stage, &[]);
         }
         let same = wait_until(PATIENCE, || stage.traces().unwrap() == before);
         let now = stage.traces().unwrap();
         let more: Vec<_> = now.difference(&before).collect();
         let less: Vec<_> = before.difference(&now).collect();
-        assert!(same, "{daemon:?}, after `{script}`: also {more:#?}, no {less:#?}");
+        assert!(
+            same,
+            "{daemon:?}, after `{script}`: also {more:#?}, no {less:#?}"
+        );
         stage.assert_in_place();
         assert_eq!(addresses(&stage), known);
         assert_in_touch(&stage, "p", "q");
-        assert!(stage.place("p").pings(stage.far().v4()), "{daemon:?}: the outside is out of reach");
+        assert!(
+            stage.place("p").pings(stage.far().v4()),
+            "{daemon:?}: the outside is out of reach"
+        );
     }
 }
 
 fn host_interface(stage: &Stage, sandbox: &str) -> String {
-    stage.inspect(sandbox).endpoints[0].host_interface.clone().expect("a veth")
+    stage.inspect(sandbox).endpoints[0]
+        .host_interface
+        .clone()
+        .expect("a veth")
 }
 
 fn device(stage: &Stage, network: &str) -> String {
@@ -76,7 +88,9 @@ fn everything_at_once() {
     mended_after(|stage| {
         let path = stage.inspect("p").netns.expect("it runs");
         let (one, two) = (device(stage, "one"), device(stage, "two"));
-        format!("nft flush ruleset; ip link del dev {one}; umount {path}; rm {path}; ip link set dev {two} down")
+        format!(
+            "nft flush ruleset; ip link del dev {one}; umount {path}; rm {path}; ip link set dev {two} down"
+        )
     });
 }
 
@@ -109,13 +123,21 @@ fn a_deleted_uplink_of_a_leaf_bridge() {
             start(&mut stage, &[]);
         }
         let same = wait_until(PATIENCE, || stage.traces().unwrap() == before);
-        assert!(same, "{daemon:?}: the leaf's uplink is not mended: {:#?}", stage.drift());
+        assert!(
+            same,
+            "{daemon:?}: the leaf's uplink is not mended: {:#?}",
+            stage.drift()
+        );
         stage.assert_in_place();
         assert_in_touch(&stage, "p", "s33");
         assert_in_touch(&stage, "s32", "s33");
         let far = stage.far();
         let seen = stage.place("s33").tcp(&far, far.v4());
-        assert_eq!(seen, Some(stage.here().v4()), "a leaf's endpoint and the outside");
+        assert_eq!(
+            seen,
+            Some(stage.here().v4()),
+            "a leaf's endpoint and the outside"
+        );
     }
 }
 
@@ -128,11 +150,17 @@ fn the_process_of_an_adopted_namespace_ends() {
         let pid: u32 = pid.parse().unwrap();
         let own = stage.shell("readlink /proc/self/ns/net");
         let there = || stage.shell(&format!("readlink /proc/{pid}/ns/net || true"));
-        assert!(wait_until(PATIENCE, || !matches!(there().as_str(), text if text.is_empty() || text == own)));
+        assert!(wait_until(
+            PATIENCE,
+            || !matches!(there().as_str(), text if text.is_empty() || text == own)
+        ));
         let create = SandboxCreate {
             name: Some("guest".to_owned()),
             netns: NetnsChoice::Pid { pid },
-            networks: vec![NetworkAttachment { network: "one".to_owned(), ..Default::default() }],
+            networks: vec![NetworkAttachment {
+                network: "one".to_owned(),
+                ..Default::default()
+            }],
             ..SandboxCreate::default()
         };
         stage.client().sandbox_create(create).unwrap();
@@ -147,7 +175,11 @@ fn the_process_of_an_adopted_namespace_ends() {
         }
         let stopped = wait_until(PATIENCE, || !runs(&stage, "guest"));
         assert!(stopped, "{daemon:?}: a sandbox without a namespace runs");
-        assert_eq!(addresses(&stage), known, "a stopped sandbox keeps its addresses");
+        assert_eq!(
+            addresses(&stage),
+            known,
+            "a stopped sandbox keeps its addresses"
+        );
         stage.assert_in_place();
         assert_in_touch(&stage, "p", "q");
         stage.client().sandbox_delete("guest", false).unwrap();

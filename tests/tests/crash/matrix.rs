@@ -9,7 +9,8 @@ use tombolo_lab::node::wait_until;
 use tombolo_tests::Stage;
 
 use crate::scene::{
-    Answer, PATIENCE, addresses, assert_in_touch, make_network, make_sandbox, records, restart, scene, start,
+    Answer, PATIENCE, addresses, assert_in_touch, make_network, make_sandbox, records, restart,
+    scene, start,
 };
 
 /// Most operations of a command here.
@@ -42,8 +43,13 @@ fn interrupt(case: &Case) {
         stage.kill().unwrap();
         start(&mut stage, &[("TOMBOLO_CRASH_AFTER", &limit.to_string())]);
         let answer = (case.command)(&mut stage.client());
-        let died = stage.await_end(if answer.is_ok() { AFTERMATH } else { PATIENCE }).unwrap();
-        assert!(died || answer.is_ok(), "refused after {limit} operations: {answer:?}");
+        let died = stage
+            .await_end(if answer.is_ok() { AFTERMATH } else { PATIENCE })
+            .unwrap();
+        assert!(
+            died || answer.is_ok(),
+            "refused after {limit} operations: {answer:?}"
+        );
         if died {
             start(&mut stage, &[]);
         }
@@ -55,12 +61,19 @@ fn interrupt(case: &Case) {
             assert_eq!(records(&stage), known, "records after {limit} operations");
             (case.command)(&mut stage.client()).unwrap_or_else(|e| panic!("again, {limit}: {e}"));
         }
-        assert_eq!(addresses(&stage), expected, "addresses after {limit} operations");
+        assert_eq!(
+            addresses(&stage),
+            expected,
+            "addresses after {limit} operations"
+        );
         stage.assert_in_place();
         assert_in_touch(&stage, "p", "q");
         assert_probe_in_touch(&stage);
         if !died {
-            assert!(limit >= case.least, "the command has only {limit} operations");
+            assert!(
+                limit >= case.least,
+                "the command has only {limit} operations"
+            );
             return;
         }
         (case.undo)(&mut stage.client()).unwrap_or_else(|e| panic!("undo, {limit}: {e}"));
@@ -85,7 +98,10 @@ type Traces = std::collections::BTreeSet<String>;
 
 /// Carries the case out without a crash, and takes it back; what there was in between, on the node and as
 /// addresses.
-fn rehearse(case: &Case, stage: &mut Stage) -> (Traces, std::collections::BTreeMap<String, Vec<String>>) {
+fn rehearse(
+    case: &Case,
+    stage: &mut Stage,
+) -> (Traces, std::collections::BTreeMap<String, Vec<String>>) {
     restart(stage);
     (case.command)(&mut stage.client()).unwrap();
     stage.assert_in_place();
@@ -114,7 +130,10 @@ fn assert_traces(stage: &Stage, expected: &Traces, limit: usize) {
     let now = look();
     let more: Vec<_> = now.difference(&expected).collect();
     let less: Vec<_> = expected.difference(&now).collect();
-    assert!(same, "after {limit} operations there is also {more:#?}, and there is no {less:#?}");
+    assert!(
+        same,
+        "after {limit} operations there is also {more:#?}, and there is no {less:#?}"
+    );
 }
 
 /// Traces in which the names that count attempts, those of veths and namespaces, are alike. How many there are
@@ -122,14 +141,21 @@ fn assert_traces(stage: &Stage, expected: &Traces, limit: usize) {
 fn without_counts(traces: &Traces) -> Traces {
     let alike = |word: &str| {
         let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match word.strip_prefix("tv").filter(|rest| rest.len() == 12 && hex(rest)) {
+        match word
+            .strip_prefix("tv")
+            .filter(|rest| rest.len() == 12 && hex(rest))
+        {
             Some(_) => "tv".to_owned(),
-            None if word.contains("/netns/") => word.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
+            None if word.contains("/netns/") => word
+                .trim_end_matches(|c: char| c.is_ascii_digit())
+                .to_owned(),
             None => word.to_owned(),
         }
     };
     let mut seen = std::collections::BTreeMap::new();
-    let lines = traces.iter().map(|line| line.split(' ').map(alike).collect::<Vec<_>>().join(" "));
+    let lines = traces
+        .iter()
+        .map(|line| line.split(' ').map(alike).collect::<Vec<_>>().join(" "));
     lines
         .map(|line| {
             let times = seen.entry(line.clone()).or_insert(0);
@@ -171,13 +197,25 @@ fn leave(client: &mut Client) -> Answer {
 }
 
 fn connect(client: &mut Client) -> Answer {
-    let attachment = EndpointSettings { name: Some("s".to_owned()), ..EndpointSettings::default() };
-    let connect = NetworkConnect { sandbox: "s".to_owned(), attachment };
+    let attachment = EndpointSettings {
+        name: Some("s".to_owned()),
+        ..EndpointSettings::default()
+    };
+    let connect = NetworkConnect {
+        sandbox: "s".to_owned(),
+        attachment,
+    };
     client.network_connect("two", connect).map(drop)
 }
 
 fn disconnect(client: &mut Client) -> Answer {
-    client.network_disconnect("two", NetworkDisconnect { sandbox: "s".to_owned(), force: false })
+    client.network_disconnect(
+        "two",
+        NetworkDisconnect {
+            sandbox: "s".to_owned(),
+            force: false,
+        },
+    )
 }
 
 #[test]

@@ -21,7 +21,9 @@ echo 22222222-2222-4222-8222-222222222222 >/run/boot_id
 
 #[test]
 fn after_a_reboot_networks_exist_and_sandboxes_start_with_their_addresses() {
-    let Some(mut stage) = Stage::bare() else { return };
+    let Some(mut stage) = Stage::bare() else {
+        return;
+    };
     stage.shell(
         "echo 11111111-1111-4111-8111-111111111111 >/run/boot_id
          mount --bind /run/boot_id /proc/sys/kernel/random/boot_id",
@@ -32,7 +34,10 @@ fn after_a_reboot_networks_exist_and_sandboxes_start_with_their_addresses() {
     let running = stage.traces().unwrap();
     stage.shell(REBOOT);
     let bare = stage.traces().unwrap();
-    assert!(bare.len() + 20 < running.len(), "nothing was lost: {bare:#?}");
+    assert!(
+        bare.len() + 20 < running.len(),
+        "nothing was lost: {bare:#?}"
+    );
     start(&mut stage, &[]);
     stage.assert_in_place();
     for name in ["p", "q"] {
@@ -41,7 +46,10 @@ fn after_a_reboot_networks_exist_and_sandboxes_start_with_their_addresses() {
     }
     assert_eq!(addresses(&stage), known);
     for name in ["one", "two", "bridge"] {
-        let device = stage.network(name).device.expect("a bridge network has a device");
+        let device = stage
+            .network(name)
+            .device
+            .expect("a bridge network has a device");
         stage.shell(&format!("ip link show dev {device} type bridge up"));
     }
     let refused = make_network(&mut stage.client(), "one").unwrap_err();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tombolo_api::{
-    Client, ClientError, Endpoint, EndpointFilter, ErrorCode, NetworkAttachment, NetworkCreate, NetworkFilter,
-    SandboxCreate, SandboxFilter, SandboxState,
+    Client, ClientError, Endpoint, EndpointFilter, ErrorCode, NetworkAttachment, NetworkCreate,
+    NetworkFilter, SandboxCreate, SandboxFilter, SandboxState,
 };
 use tombolo_lab::node::wait_until;
 use tombolo_tests::Stage;
@@ -17,7 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the daemon finds its configuration, on the node.
 const CONFIG: &str = "/run/scene.toml";
 /// Addresses are given out again at once, so that a lost one shows; few namespaces are prepared, to start fast.
-const SETTINGS: &str = "address-cooldown-seconds = 0\nprepared-namespaces = 1\nlog-level = \"debug\"\n";
+const SETTINGS: &str =
+    "address-cooldown-seconds = 0\nprepared-namespaces = 1\nlog-level = \"debug\"\n";
 
 /// The answer of a command of which only the success counts.
 pub(crate) type Answer = Result<(), ClientError>;
@@ -61,14 +62,19 @@ pub(crate) fn restart(stage: &mut Stage) {
 
 /// A dual-stack network.
 pub(crate) fn make_network(client: &mut Client, name: &str) -> Answer {
-    let create = NetworkCreate { ipv6: Some(true), ..NetworkCreate::new(name) };
+    let create = NetworkCreate {
+        ipv6: Some(true),
+        ..NetworkCreate::new(name)
+    };
     client.network_create(create).map(drop)
 }
 
 /// A sandbox on these networks.
 pub(crate) fn make_sandbox(client: &mut Client, name: &str, networks: &[&str]) -> Answer {
-    let attachment =
-        |network: &&str| NetworkAttachment { network: (*network).to_owned(), ..Default::default() };
+    let attachment = |network: &&str| NetworkAttachment {
+        network: (*network).to_owned(),
+        ..Default::default()
+    };
     let create = SandboxCreate {
         name: Some(name.to_owned()),
         networks: networks.iter().map(attachment).collect(),
@@ -84,13 +90,27 @@ pub(crate) fn assert_in_touch(stage: &Stage, from: &str, to: &str) {
     let here = stage.place_of(&from);
     let shared = |end: &&Endpoint| from.endpoints.iter().any(|own| own.network == end.network);
     let mut addresses = 0;
-    for address in to.endpoints.iter().filter(shared).flat_map(|end| &end.addresses) {
+    for address in to
+        .endpoints
+        .iter()
+        .filter(shared)
+        .flat_map(|end| &end.addresses)
+    {
         let address = address.parse::<ipnet::IpNet>().unwrap().addr();
         let echo = wait_until(PATIENCE, || here.pings(address));
-        assert!(echo, "{} gets no echo from {address} of {}", from.name, to.name);
+        assert!(
+            echo,
+            "{} gets no echo from {address} of {}",
+            from.name, to.name
+        );
         addresses += 1;
     }
-    assert!(addresses >= 2, "{} and {} share no network: {to:?}", from.name, to.name);
+    assert!(
+        addresses >= 2,
+        "{} and {} share no network: {to:?}",
+        from.name,
+        to.name
+    );
 }
 
 /// Everything that the daemon says it has, as lines that can be compared.
@@ -99,9 +119,19 @@ pub(crate) fn records(stage: &Stage) -> Vec<String> {
     let networks = client.network_list(NetworkFilter::default()).unwrap();
     let endpoints = client.endpoint_list(EndpointFilter::default()).unwrap();
     let sandboxes = client.sandbox_list(SandboxFilter::default()).unwrap();
-    let lines = networks.iter().map(|network| serde_json::to_string(network).unwrap());
-    let lines = lines.chain(endpoints.iter().map(|end| serde_json::to_string(end).unwrap()));
-    let lines = lines.chain(sandboxes.iter().map(|place| serde_json::to_string(place).unwrap()));
+    let lines = networks
+        .iter()
+        .map(|network| serde_json::to_string(network).unwrap());
+    let lines = lines.chain(
+        endpoints
+            .iter()
+            .map(|end| serde_json::to_string(end).unwrap()),
+    );
+    let lines = lines.chain(
+        sandboxes
+            .iter()
+            .map(|place| serde_json::to_string(place).unwrap()),
+    );
     let mut lines: Vec<String> = lines.collect();
     lines.sort();
     lines
@@ -109,7 +139,10 @@ pub(crate) fn records(stage: &Stage) -> Vec<String> {
 
 /// The addresses of all endpoints, by network and name.
 pub(crate) fn addresses(stage: &Stage) -> BTreeMap<String, Vec<String>> {
-    let endpoints = stage.client().endpoint_list(EndpointFilter::default()).unwrap();
+    let endpoints = stage
+        .client()
+        .endpoint_list(EndpointFilter::default())
+        .unwrap();
     let line = |end: Endpoint| (format!("{}/{}", end.network.name, end.name), end.addresses);
     endpoints.into_iter().map(line).collect()
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use tombolo_api::{Address, Client, ClientError, NetworkConnect, NetworkDisconnect};
 
-use crate::scene::{Answer, assert_in_touch, make_network, make_sandbox, records, runs, scene, start};
+use crate::scene::{
+    Answer, assert_in_touch, make_network, make_sandbox, records, runs, scene, start,
+};
 
 /// Environment variable with the length of the storm in seconds.
 const SECONDS: &str = "TOMBOLO_STORM_SECONDS";
@@ -42,13 +44,21 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_left() {
     let Some(mut stage) = scene() else { return };
     let before = stage.traces().unwrap();
     let known_before = records(&stage);
-    let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var(SECONDS)
+        .ok()
+        .and_then(|text| text.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS_USUAL));
     let over = AtomicBool::new(false);
     let socket = stage.socket();
     let known: Vec<(BTreeMap<String, Known>, usize)> = std::thread::scope(|scope| {
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|n| scope.spawn({ let (over, socket) = (&over, &socket); move || client(n, socket, over) })).collect();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                scope.spawn({
+                    let (over, socket) = (&over, &socket);
+                    move || client(n, socket, over)
+                })
+            })
+            .collect();
         let mut numbers = Numbers(7);
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(100 + numbers.draw(900)));
@@ -56,7 +66,10 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_left() {
             start(&mut stage, &[]);
         }
         over.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
     });
     let answered: usize = known.iter().map(|(_, answered)| answered).sum();
     assert!(answered > 20, "only {answered} answers");
@@ -100,7 +113,10 @@ fn client(n: u64, socket: &Path, over: &AtomicBool) -> (BTreeMap<String, Known>,
             continue;
         };
         let name = format!("c{n}-{}", numbers.draw(SANDBOXES));
-        let state = known.entry(name.clone()).or_insert(Known { exists: Some(false), running: None });
+        let state = known.entry(name.clone()).or_insert(Known {
+            exists: Some(false),
+            running: None,
+        });
         let (done, what) = ask(client, &mut numbers, &name, n);
         match done {
             Ok(()) => {
@@ -132,10 +148,22 @@ enum What {
 
 fn after(state: Known, what: What) -> Known {
     match what {
-        What::Create => Known { exists: Some(true), running: Some(true) },
-        What::Delete => Known { exists: Some(false), running: None },
-        What::Stop => Known { running: Some(false), ..state },
-        What::Start => Known { running: Some(true), ..state },
+        What::Create => Known {
+            exists: Some(true),
+            running: Some(true),
+        },
+        What::Delete => Known {
+            exists: Some(false),
+            running: None,
+        },
+        What::Stop => Known {
+            running: Some(false),
+            ..state
+        },
+        What::Start => Known {
+            running: Some(true),
+            ..state
+        },
         What::Other => state,
     }
 }
@@ -150,11 +178,17 @@ fn ask(client: &mut Client, numbers: &mut Numbers, name: &str, n: u64) -> (Answe
         8 => (make_network(client, &own), What::Other),
         9 => (client.network_delete(&own), What::Other),
         10 => {
-            let connect = NetworkConnect { sandbox: name.to_owned(), attachment: Default::default() };
+            let connect = NetworkConnect {
+                sandbox: name.to_owned(),
+                attachment: Default::default(),
+            };
             (client.network_connect(&own, connect).map(drop), What::Other)
         }
         _ => {
-            let disconnect = NetworkDisconnect { sandbox: name.to_owned(), force: false };
+            let disconnect = NetworkDisconnect {
+                sandbox: name.to_owned(),
+                force: false,
+            };
             (client.network_disconnect(&own, disconnect), What::Other)
         }
     }

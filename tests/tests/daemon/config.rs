@@ -8,9 +8,18 @@ const FILE: &str = "/run/tombolo.toml";
 
 /// What `tombolo daemon` with these words says, on standard output and standard error, and whether it succeeds.
 fn daemon(stage: &Stage, words: &[&str]) -> (bool, String, String) {
-    let output = stage.tombolo_command().arg("daemon").args(words).output().unwrap();
+    let output = stage
+        .tombolo_command()
+        .arg("daemon")
+        .args(words)
+        .output()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (output.status.success(), text(output.stdout), text(output.stderr))
+    (
+        output.status.success(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 #[test]
@@ -21,7 +30,15 @@ fn the_resolved_configuration_is_shown_with_flags_over_the_file() {
         "mtu = 1400\nip-forward = false\nprepared-namespaces = 2\n\n[bridge]\nbip = \"10.9.0.1/24\"\nicc = false\n",
     )
     .unwrap();
-    let words = ["--check-config", "--config", FILE, "--mtu", "1300", "--ip-masq", "false"];
+    let words = [
+        "--check-config",
+        "--config",
+        FILE,
+        "--mtu",
+        "1300",
+        "--ip-masq",
+        "false",
+    ];
     let (success, shown, complaint) = daemon(&stage, &words);
     assert!(success, "{complaint}");
     for line in [
@@ -34,12 +51,21 @@ fn the_resolved_configuration_is_shown_with_flags_over_the_file() {
         "run-dir = \"/run/tombolo\"",
         "log-level = \"info\"",
     ] {
-        assert!(shown.lines().any(|shown| shown == line), "no `{line}` in:\n{shown}");
+        assert!(
+            shown.lines().any(|shown| shown == line),
+            "no `{line}` in:\n{shown}"
+        );
     }
     // What is shown can be used, and is shown again.
     fs::write(stage.path(FILE), &shown).unwrap();
-    assert_eq!(daemon(&stage, &["--check-config", "--config", FILE]).1, shown);
-    assert!(!stage.path("/run/tombolo").exists(), "a check makes nothing");
+    assert_eq!(
+        daemon(&stage, &["--check-config", "--config", FILE]).1,
+        shown
+    );
+    assert!(
+        !stage.path("/run/tombolo").exists(),
+        "a check makes nothing"
+    );
 }
 
 #[test]
@@ -55,18 +81,30 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("log-level = \"loud\"", "log-level"),
         ("prepared-namespaces = 257", "prepared-namespaces"),
         ("[bridge]\nbip = \"fd00::1/64\"", "bip"),
-        ("[[default-address-pools]]\nbase = \"10.0.0.0/8\"\nsize = 4", "default-address-pools"),
+        (
+            "[[default-address-pools]]\nbase = \"10.0.0.0/8\"\nsize = 4",
+            "default-address-pools",
+        ),
         ("mtu = ", "tombolo.toml"),
     ] {
         fs::write(stage.path(FILE), text).unwrap();
         let (success, _, complaint) = daemon(&stage, &["--config", FILE]);
         assert!(!success, "`{text}` is accepted");
-        assert!(complaint.contains(word), "`{text}` is refused without `{word}`: {complaint}");
+        assert!(
+            complaint.contains(word),
+            "`{text}` is refused without `{word}`: {complaint}"
+        );
     }
     let (success, _, complaint) = daemon(&stage, &["--config", "/run/missing.toml"]);
-    assert!(!success && complaint.contains("/run/missing.toml"), "{complaint}");
+    assert!(
+        !success && complaint.contains("/run/missing.toml"),
+        "{complaint}"
+    );
     let (success, _, complaint) = daemon(&stage, &["--no-such-flag"]);
-    assert!(!success && complaint.contains("--no-such-flag"), "{complaint}");
+    assert!(
+        !success && complaint.contains("--no-such-flag"),
+        "{complaint}"
+    );
     fs::remove_file(stage.path(FILE)).unwrap();
     assert_eq!(stage.traces().unwrap(), before);
 }

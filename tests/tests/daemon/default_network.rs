@@ -19,35 +19,62 @@ fn the_usual_settings_make_tombolo0() {
 #[test]
 fn address_range_router_and_mtu_are_chosen() {
     let flags = [
-        "--bip", "10.9.0.1/24", "--fixed-cidr", "10.9.0.128/25", "--default-gateway", "10.9.0.254", "--mtu", "1400",
-        "--bip6", "fd09::1/64",
+        "--bip",
+        "10.9.0.1/24",
+        "--fixed-cidr",
+        "10.9.0.128/25",
+        "--default-gateway",
+        "10.9.0.254",
+        "--mtu",
+        "1400",
+        "--bip6",
+        "fd09::1/64",
     ];
-    let Some(stage) = Stage::start_with(&flags) else { return };
+    let Some(stage) = Stage::start_with(&flags) else {
+        return;
+    };
     stage.shell("ip address show dev tombolo0 | grep -q 'inet 10.9.0.1/24'");
     stage.shell("ip address show dev tombolo0 | grep -q 'inet6 fd09::1/64'");
     assert_eq!(stage.shell("cat /sys/class/net/tombolo0/mtu"), "1400");
     let a = stage.sandbox("a", "--network bridge");
     assert_eq!(a.v4().to_string(), "10.9.0.128");
     assert_eq!(a.v6().to_string(), "fd09::2");
-    assert!(a.ok("ip route show default").contains("via 10.9.0.254"), "another router");
+    assert!(
+        a.ok("ip route show default").contains("via 10.9.0.254"),
+        "another router"
+    );
     assert!(a.ok("ip link show dev eth0").contains("mtu 1400"));
     let b = stage.sandbox("b", "--network bridge");
     assert_eq!(b.v4().to_string(), "10.9.0.129");
     a.assert_reaches(&b);
     let taken = stage.tries("sandbox create --name c --network bridge --ip 10.9.0.254");
-    assert_eq!(taken.code, Some(3), "the router's address is given away: {taken:?}");
+    assert_eq!(
+        taken.code,
+        Some(3),
+        "the router's address is given away: {taken:?}"
+    );
 }
 
 #[test]
 fn an_existing_bridge_is_used_and_stays() {
-    let Some(mut stage) = Stage::bare() else { return };
-    stage.shell("ip link add br9 type bridge && ip address add 10.8.0.1/24 dev br9 && ip link set br9 up");
+    let Some(mut stage) = Stage::bare() else {
+        return;
+    };
+    stage.shell(
+        "ip link add br9 type bridge && ip address add 10.8.0.1/24 dev br9 && ip link set br9 up",
+    );
     let look = "ip -o address show dev br9 scope global; cat /sys/class/net/br9/mtu";
     let before = stage.shell(look);
     stage.start_with(&["-b", "br9"], &[]).unwrap();
-    let (a, b) = (stage.sandbox("a", "--network bridge"), stage.sandbox("b", "--network bridge"));
+    let (a, b) = (
+        stage.sandbox("a", "--network bridge"),
+        stage.sandbox("b", "--network bridge"),
+    );
     assert!(a.v4().to_string().starts_with("10.8.0."), "{a:?}");
-    let veth = stage.inspect("a").endpoints[0].host_interface.clone().unwrap();
+    let veth = stage.inspect("a").endpoints[0]
+        .host_interface
+        .clone()
+        .unwrap();
     stage.shell(&format!("ip link show dev {veth} master br9"));
     assert!(a.pings(b.v4()) && a.pings(stage.far().v4()));
     assert!(!stage.path("/sys/class/net/tombolo0").exists());
@@ -59,7 +86,9 @@ fn an_existing_bridge_is_used_and_stays() {
 
 #[test]
 fn none_means_no_default_network() {
-    let Some(stage) = Stage::start_with(&["-b", "none"]) else { return };
+    let Some(stage) = Stage::start_with(&["-b", "none"]) else {
+        return;
+    };
     assert!(!stage.path("/sys/class/net/tombolo0").exists());
     let missing = stage.tries("network inspect bridge");
     assert_eq!(missing.code, Some(5), "{missing:?}");
@@ -70,7 +99,9 @@ fn none_means_no_default_network() {
 
 #[test]
 fn forwarding_stays_off_where_it_is_not_to_be_touched() {
-    let Some(stage) = Stage::start_with(&["--ip-forward", "false"]) else { return };
+    let Some(stage) = Stage::start_with(&["--ip-forward", "false"]) else {
+        return;
+    };
     let a = stage.sandbox("a", "--network bridge");
     assert_eq!(stage.shell("cat /proc/sys/net/ipv4/ip_forward"), "0");
     assert!(stage.here().pings(a.v4()));
@@ -83,17 +114,24 @@ fn forwarding_stays_off_where_it_is_not_to_be_touched() {
 
 #[test]
 fn without_masquerading_the_outside_sees_the_sandbox() {
-    let Some(stage) = Stage::start_with(&["--ip-masq", "false"]) else { return };
+    let Some(stage) = Stage::start_with(&["--ip-masq", "false"]) else {
+        return;
+    };
     let (a, far) = (stage.sandbox("a", "--network bridge"), stage.far());
     let via = tombolo_lab::node::NODE_V4;
     stage.shell_outside(&format!("ip route add {} via {via}", a.v4()));
     assert_eq!(a.tcp(&far, far.v4()), Some(a.v4()));
-    assert_eq!(stage.shell("nft list set inet tombolo masquerade4 | grep -c elements || true"), "0");
+    assert_eq!(
+        stage.shell("nft list set inet tombolo masquerade4 | grep -c elements || true"),
+        "0"
+    );
 }
 
 #[test]
 fn another_configuration_takes_effect_once_the_network_is_unused() {
-    let Some(mut stage) = Stage::start_with(&["--bip", "10.9.0.1/24"]) else { return };
+    let Some(mut stage) = Stage::start_with(&["--bip", "10.9.0.1/24"]) else {
+        return;
+    };
     let subnet = |stage: &Stage| stage.network("bridge").subnets[0].subnet.clone();
     assert_eq!(subnet(&stage), "10.9.0.0/24");
     let a = stage.sandbox("a", "--network bridge");
@@ -108,6 +146,9 @@ fn another_configuration_takes_effect_once_the_network_is_unused() {
     assert_eq!(subnet(&stage), "10.44.0.0/24");
     let addresses = stage.shell("ip -4 address show dev tombolo0 | grep -c 'inet '");
     assert_eq!(addresses, "1", "the old address is gone");
-    assert_eq!(stage.sandbox("b", "--network bridge").v4().to_string(), "10.44.0.2");
+    assert_eq!(
+        stage.sandbox("b", "--network bridge").v4().to_string(),
+        "10.44.0.2"
+    );
     stage.assert_in_place();
 }
