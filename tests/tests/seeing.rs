@@ -75,9 +75,14 @@ fn a_plan_changes_nothing_and_says_what_is_then_done() {
     made.sort();
     assert_eq!(planned, made);
     stage.assert_in_place();
-    // Removing is planned from the same objects.
+}
+
+#[test]
+fn removals_and_refusals_are_planned_too() {
+    let Some(stage) = Stage::start() else { return };
+    pair(&stage);
     let command = Command::SandboxDelete {
-        reference: "s3".to_owned(),
+        reference: "s2".to_owned(),
         keep_endpoints: false,
     };
     let plan = stage

@@ -455,11 +455,12 @@ impl Drop for Node {
         if !(is_there && kill(init, Signal::SIGKILL).is_ok()) {
             drop(self.holder.kill());
         }
-        drop(self.holder.wait());
         if let Some(daemon) = &mut self.daemon {
-            // nsenter(1) stops when what it started is stopped, and would not notice the end of it.
+            // nsenter(1) stops when what it started is stopped, and would take no notice of its end; but
+            // the node ends only when every process in it has been waited for.
             drop(daemon.kill().and_then(|()| daemon.wait()));
         }
+        drop(self.holder.wait());
     }
 }
 
