@@ -212,7 +212,13 @@ fn a_namespace_of_somebody_else_is_adopted_and_left_as_it_was() {
     peer.assert_reaches(&theirs);
     let again = stage.tries("sandbox create --netns /run/netns/theirs");
     assert_eq!(again.code, Some(3), "{again:?}");
+    let addresses = stage.inspect("s").endpoints[0].addresses.clone();
+    stage.ok("sandbox stop s");
+    stage.ok("sandbox start s");
+    assert_eq!(stage.inspect("s").endpoints[0].addresses, addresses);
+    stage.place("s").assert_reaches(&peer);
     stage.ok("sandbox rm s");
+    wait_until(PATIENCE, || look() == own);
     assert_eq!(look(), own);
     stage.shell("ip netns del theirs");
     stage.assert_traces(&before);

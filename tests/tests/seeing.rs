@@ -165,6 +165,8 @@ fn damages(stage: &Stage) -> Vec<String> {
         format!("ip link set {device} down"),
         format!("ip link set {device} mtu 1400"),
         format!("ip neigh del 10.80.0.2 dev {device}"),
+        "sysctl -qw net.ipv4.ip_forward=0".to_owned(),
+        "sysctl -qw net.ipv6.conf.all.forwarding=0".to_owned(),
         "nft flush ruleset".to_owned(),
         format!("nft delete element inet tombolo bridges {{ {device} }}"),
         "nft delete element inet tombolo masquerade4 { 10.80.0.0/24 }".to_owned(),

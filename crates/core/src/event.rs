@@ -72,8 +72,8 @@ pub enum Notice {
     LinkChanged(IfName),
     /// An address is gone.
     AddressGone(IfName, IpAddr),
-    /// A route with our mark is gone.
-    RouteGone,
+    /// A route, neighbour, forwarding entry or setting of ours is gone or changed.
+    ObjectChanged,
     /// Somebody else changed nftables.
     NftChanged,
     /// News was lost; anything may have changed.

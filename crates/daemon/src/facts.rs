@@ -67,11 +67,13 @@ pub(crate) fn notice(change: &Change) -> (Option<Notice>, bool) {
         Change::LinkGone(name) => (Some(Notice::LinkGone(*name)), true),
         Change::LinkChanged(name) => (Some(Notice::LinkChanged(*name)), true),
         Change::AddressGone(name, ip) => (Some(Notice::AddressGone(*name, *ip)), true),
-        Change::RouteGone(_) => (Some(Notice::RouteGone), false),
+        Change::RouteGone(_) => (Some(Notice::ObjectChanged), false),
         Change::RoutesChanged => (None, true),
         Change::NftChanged { by_us: false } => (Some(Notice::NftChanged), false),
         Change::NftChanged { by_us: true } => (None, false),
-        Change::NeighbourGone(..) | Change::FdbGone(..) => (Some(Notice::RouteGone), false),
+        Change::NeighbourGone(..) | Change::FdbGone(..) | Change::ForwardingChanged => {
+            (Some(Notice::ObjectChanged), false)
+        }
         Change::Lost => (Some(Notice::Lost), true),
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::thread;
+use std::time::Instant;
 
 use tombolo_netstate::object::Phase;
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
@@ -13,6 +15,7 @@ use tombolo_netstate::plan::Edge;
 use tombolo_netstate::{Action, Key, Netns, Outcome, Plan, Report, Spec};
 
 use crate::kernel::Kernel;
+use crate::limits::{PORT_LOOK_AGAIN, PORT_WAIT};
 use crate::netlink::link::{IPV6_MTU_MIN, LinkRecord};
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::netns::NetnsError;
@@ -167,7 +170,34 @@ impl<'a> Run<'a> {
         if let Some(wishes) = host {
             self.make_inside(&Netns::Host, &wishes);
         }
+        self.await_ports(&of(Phase::Link));
         self.make_elements(&of(Phase::Element));
+    }
+
+    /// Waits until new ports let frames pass: the bridge learns of their carrier from a worker of the kernel,
+    /// and the first packets would be lost.
+    fn await_ports(&mut self, wishes: &[Wish<'a>]) {
+        let until = Instant::now() + PORT_WAIT;
+        for wish in wishes {
+            let (Key::Link(key), Spec::Link(spec), None) = (wish.key, wish.spec, wish.from) else {
+                continue;
+            };
+            let Some(index) = self.indexes.get(key).copied() else {
+                continue;
+            };
+            if key.netns != Netns::Host || spec.port.is_none() || self.absent.contains(wish.key) {
+                continue;
+            }
+            loop {
+                let record = link::get_by_index(self.host, index, &mut self.buffer);
+                let passes =
+                    record.is_none_or(|link| link.port.is_some_and(|port| port.forwarding));
+                if passes || Instant::now() >= until {
+                    break;
+                }
+                thread::sleep(PORT_LOOK_AGAIN);
+            }
+        }
     }
 
     fn wish(&self, place: usize) -> Option<Wish<'a>> {

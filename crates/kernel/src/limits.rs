@@ -49,3 +49,9 @@ pub const GROUP_GRAVEYARD: u32 = 0x746f_6d62;
 
 /// Group of links that are being made ("toma") and bear no mark yet.
 pub const GROUP_NURSERY: u32 = 0x746f_6d61;
+
+/// How long the ports made by one plan are waited for, all together.
+pub const PORT_WAIT: Duration = Duration::from_millis(200);
+
+/// Pause between two looks at a port that does not let frames pass yet.
+pub const PORT_LOOK_AGAIN: Duration = Duration::from_micros(300);

@@ -12,7 +12,7 @@ use tombolo_netstate::{IfName, Mac};
 
 use crate::kernel::{Kernel, is_passing, lock};
 use crate::netlink::address::AddressRecord;
-use crate::netlink::attribute::Message;
+use crate::netlink::attribute::{Attributes, Message, read_u32};
 use crate::netlink::fdb::FdbRecord;
 use crate::netlink::link::LinkRecord;
 use crate::netlink::route::RouteRecord;
@@ -20,8 +20,17 @@ use crate::netlink::socket::Protocol;
 use crate::netlink::{ReadBuffer, Socket, address, link, neighbour, route};
 use crate::{nft, sys};
 
-/// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
-const ROUTE_GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV4_NETCONF`,
+/// `_IPV6_NETCONF`.
+const ROUTE_GROUPS: [u32; 8] = [1, 3, 5, 7, 9, 11, 24, 25];
+/// `RTM_NEWNETCONF`.
+const NETCONF: u16 = 80;
+/// `NETCONFA_IFINDEX`.
+const NETCONF_INDEX: u16 = 1;
+/// `NETCONFA_FORWARDING`.
+const NETCONF_FORWARDING: u16 = 2;
+/// `NETCONFA_IFINDEX_ALL`: the setting of all links together.
+const NETCONF_ALL: i32 = -1;
 /// `NFNLGRP_NFTABLES`.
 const GROUP_NFTABLES: u32 = 7;
 
@@ -60,6 +69,8 @@ pub enum Change {
     FdbGone(IfName, Mac),
     /// A route of ours was removed.
     RouteGone(IpNet),
+    /// The host was told to forward, or not to.
+    ForwardingChanged,
     /// Somebody else's routes, addresses or links changed; facts about uplinks may be out of date.
     RoutesChanged,
     /// The rules changed, by us or by somebody else.
@@ -296,6 +307,13 @@ fn read_link(
     }
 }
 
+/// Whether a message about settings (struct netconfmsg) tells of forwarding on all links.
+fn is_forwarding(body: &[u8]) -> bool {
+    let settings = Attributes::after(body, 4);
+    let index = settings.find(NETCONF_INDEX).and_then(read_u32);
+    index == Some(NETCONF_ALL.cast_unsigned()) && settings.find(NETCONF_FORWARDING).is_some()
+}
+
 /// The change that a message about what links have tells of, if any.
 fn read_inside(message: &Message<'_>, links: &BTreeMap<u32, Known>) -> Option<Change> {
     let name = |index: u32| {
@@ -327,6 +345,7 @@ fn read_inside(message: &Message<'_>, links: &BTreeMap<u32, Known>) -> Option<Ch
                 Some(Change::NeighbourGone(name(index)?, ip))
             }
         },
+        NETCONF => is_forwarding(message.body).then_some(Change::ForwardingChanged),
         route::NEW | route::DELETE => {
             let record = RouteRecord::read(message.body)?;
             match message.kind {

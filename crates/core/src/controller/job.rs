@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tombolo_netstate::diff::vanishing;
 use tombolo_netstate::object::link::LinkKind;
 use tombolo_netstate::object::sysctl::SysctlKey;
-use tombolo_netstate::{Action, Key, Outcome, Plan, Report, Spec, diff};
+use tombolo_netstate::{Action, Key, Netns, Op, Outcome, Plan, Report, Spec, diff};
 
 use super::change::{Change, Undo};
 use super::endpoint::ports_of;
@@ -172,7 +172,7 @@ impl Controller {
         self.in_flight.retain(|_, owner| *owner != id);
         let failure = report
             .failure(&job.plan)
-            .map(|(key, error)| kernel_reject(key, error));
+            .map(|(key, error)| kernel_reject(&job.plan, key, error));
         match (job.stage.clone(), failure) {
             (Stage::Apply, Some(reject)) if job.done.withdraws() => {
                 self.start_withdrawal(id, job, reject, decision);
@@ -566,13 +566,15 @@ fn names<Id>(pairs: Vec<(Id, String)>) -> Vec<String> {
     pairs.into_iter().map(|(_, name)| name).collect()
 }
 
-fn kernel_reject(key: &Key, error: &str) -> Reject {
+fn kernel_reject(plan: &Plan, key: &Key, error: &str) -> Reject {
+    let adopted = |op: &Op| matches!(op.key.netns(), Netns::Adopted { .. });
+    if plan.ops.iter().any(adopted) && error.contains("namespace") {
+        return Reject::new(Code::MissingNamespace, key, error)
+            .hint("the namespace was somebody else's and is gone: make a sandbox for the new one");
+    }
     let taken = error.contains("EEXIST") && matches!(key, Key::Link(_));
-    let missing = error.contains("namespace is gone");
     let code = if taken {
         Code::InterfaceNameTaken
-    } else if missing {
-        Code::MissingNamespace
     } else {
         Code::Kernel
     };

@@ -346,7 +346,7 @@ impl Controller {
                 }
                 SOON_MS
             }
-            Notice::NftChanged | Notice::RouteGone | Notice::Lost => SOON_MS,
+            Notice::NftChanged | Notice::ObjectChanged | Notice::Lost => SOON_MS,
             Notice::LinkGone(_) | Notice::LinkChanged(_) => return,
         };
         self.repair.soon(now_ms, delay);

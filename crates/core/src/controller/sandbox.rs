@@ -125,15 +125,6 @@ impl Controller {
             .hint("stop it first")
             .into());
         }
-        if let SandboxNetns::Adopted { path, .. } = &sandbox.spec.netns {
-            let message = format!(
-                "its namespace {} was somebody else's and is gone",
-                path.display()
-            );
-            return Err(Reject::new(Code::MissingNamespace, &sandbox.name, message)
-                .hint("make a new sandbox for the new namespace")
-                .into());
-        }
         let id = sandbox.id;
         let mut change = Change::default();
         sandbox.state = SandboxState::Running;

@@ -263,6 +263,8 @@ pub(crate) enum Kind {
 /// The flags of a bridge's port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PortRecord {
+    /// Frames pass (`BR_STATE_FORWARDING`).
+    pub(crate) forwarding: bool,
     pub(crate) isolated: bool,
     pub(crate) hairpin: bool,
     pub(crate) unicast: bool,
@@ -327,6 +329,8 @@ impl LinkRecord {
     }
 
     fn info(&mut self, value: &[u8]) {
+        /// `BR_STATE_FORWARDING` (linux/if_bridge.h).
+        const FORWARDING: u8 = 3;
         let info = Attributes::of(value);
         let flag = |data: &[u8], kind| {
             Attributes::of(data)
@@ -342,7 +346,9 @@ impl LinkRecord {
             _ => Kind::Other,
         };
         if info.find(4).and_then(read_text) == Some("bridge") {
+            let state = |data| Attributes::of(data).find(1).and_then(<[u8]>::first);
             self.port = info.find(5).map(|data| PortRecord {
+                forwarding: state(data) == Some(&FORWARDING),
                 isolated: flag(data, 33),
                 hairpin: flag(data, 4),
                 unicast: flag(data, 9),

@@ -125,7 +125,9 @@ impl Scenario {
                 self.world.kernel.vanish(&Key::NftBase);
                 self.world.handle(Event::KernelChanged(Notice::NftChanged));
             }
-            ["told:", "route"] => self.world.handle(Event::KernelChanged(Notice::RouteGone)),
+            ["told:", "route"] => self
+                .world
+                .handle(Event::KernelChanged(Notice::ObjectChanged)),
             ["wait", ms] => self.world.wait(ms.parse().unwrap()),
             ["removals:", state] => self.world.kernel.defer_removals(*state == "deferred"),
             ["settle"] => self.world.settle(),
