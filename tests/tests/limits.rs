@@ -19,13 +19,7 @@ fn assert_limit<T: std::fmt::Debug>(answer: Result<T, ClientError>, limit: usize
     let Err(ClientError::Api(error)) = answer else {
         panic!("not refused: {answer:?}")
     };
-    assert!(
-        matches!(
-            error.code,
-            ErrorCode::LimitExceeded | ErrorCode::LimitReached
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error.code, ErrorCode::LimitReached), "{error:?}");
     let told = format!(
         "{} {}",
         error.message,

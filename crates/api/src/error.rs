@@ -203,46 +203,20 @@ codes! {
     InvalidReference "invalid_reference" Invalid;
     /// A name holds characters that it must not, is empty or too long.
     InvalidName "invalid_name" Invalid;
-    /// A label cannot be one.
-    InvalidLabel "invalid_label" Invalid;
     /// An address cannot be read, or is not of the right family or scope.
     InvalidAddress "invalid_address" Invalid;
-    /// A MAC address cannot be read, or is one that an interface cannot have.
-    InvalidMac "invalid_mac" Invalid;
-    /// A subnet cannot be read, or is one that containers cannot have.
-    InvalidSubnet "invalid_subnet" Invalid;
-    /// A route cannot be.
-    InvalidRoute "invalid_route" Invalid;
-    /// A host name cannot be one.
-    InvalidHostname "invalid_hostname" Invalid;
-    /// A DNS setting or a line for the hosts file cannot be read.
-    InvalidDns "invalid_dns" Invalid;
     /// An option of a network is not known.
     UnknownOption "unknown_option" Invalid;
-    /// An option of a network has a value that it cannot have.
-    InvalidOption "invalid_option" Invalid;
     /// Objects or settings do not go together.
     InvalidCombination "invalid_combination" Invalid;
-    /// Two settings contradict each other.
-    ContradictingSettings "contradicting_settings" Invalid;
-    /// The driver is not known.
-    UnknownDriver "unknown_driver" Invalid;
-    /// The driver cannot do what was asked.
-    UnsupportedByDriver "unsupported_by_driver" Invalid;
     /// A subnet is written with host bits set.
     HostBitsSet "host_bits_set" Invalid;
     /// A gateway is outside its subnet.
     GatewayOutsideSubnet "gateway_outside_subnet" Invalid;
-    /// An address is outside every subnet of the network.
-    AddressOutsideSubnet "address_outside_subnet" Invalid;
-    /// A range is outside its subnet.
-    RangeOutsideSubnet "range_outside_subnet" Invalid;
     /// An interface name cannot be one.
     InterfaceName "interface_name" Invalid;
     /// An MTU is out of range.
     MtuRange "mtu_range" Invalid;
-    /// More of something was asked for than there may be.
-    LimitExceeded "limit_exceeded" Invalid;
     /// No network has this name or id.
     UnknownNetwork "unknown_network" Invalid;
     /// No endpoint has this name or id.
@@ -257,8 +231,6 @@ codes! {
     OverlappingSubnet "overlapping_subnet" Conflict;
     /// An address is leased or reserved already.
     AddressInUse "address_in_use" Conflict;
-    /// A MAC address is in use on the network already.
-    MacInUse "mac_in_use" Conflict;
     /// No address or no subnet is left.
     PoolExhausted "pool_exhausted" Conflict;
     /// The name is taken.
@@ -279,16 +251,10 @@ codes! {
     NamespaceTaken "namespace_taken" Conflict;
     /// An object is at its limit already.
     LimitReached "limit_reached" Conflict;
-    /// The object is in a state in which this cannot be done.
-    WrongState "wrong_state" Conflict;
     /// The network namespace does not exist, or is not one.
     MissingNamespace "missing_namespace" Invalid;
-    /// The process does not exist, or is another one with the same id.
-    MissingProcess "missing_process" Conflict;
     /// An interface of this name exists.
     InterfaceNameTaken "interface_name_taken" Conflict;
-    /// The interface that was named does not exist, or is of another kind.
-    MissingInterface "missing_interface" Conflict;
     /// The kernel lacks something that this needs.
     MissingFeature "missing_feature" Unavailable;
     /// No daemon answers.

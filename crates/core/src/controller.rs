@@ -37,7 +37,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use query::{ExplainedObject, ObjectState};
+pub use query::{DryRun, ExplainedObject, ObjectState};
 pub use restore::Restored;
 
 use change::Change;

@@ -343,13 +343,15 @@ impl Engine {
         if let Request::Plan(plan) = request {
             let command = translate::planned_command(plan.command, &Namespaces)
                 .map_err(|reject| translate::api_error(&reject))?;
-            let ops = self
+            let run = self
                 .controller
                 .dry_run(now_ms(), command)
                 .map_err(|reject| translate::api_error(&reject))?;
-            let operations = ops
+            let operations = run
+                .ops
                 .into_iter()
-                .map(|(op, owners)| view::operation(&op, owners));
+                .map(|(op, owners)| view::operation(&op, owners))
+                .chain(run.edges.iter().map(view::message));
             return Ok(Response::Operations(types::Operations {
                 operations: operations.collect(),
             }));

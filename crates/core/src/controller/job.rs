@@ -68,7 +68,7 @@ pub(super) enum Done {
         /// Rounds of repair so far.
         rounds: u32,
         /// Operations of earlier rounds.
-        ops: Vec<tombolo_netstate::Op>,
+        ops: Vec<Op>,
         /// What failed in earlier rounds.
         failures: Vec<(Key, String)>,
         /// Sandboxes were looked into, too.

@@ -1,7 +1,7 @@
 //! Looking without changing.
 
 use tombolo_netstate::object::link::LinkKey;
-use tombolo_netstate::{IfName, Key, Netns, Objects, Op, Spec};
+use tombolo_netstate::{Edge, IfName, Key, Netns, Objects, Op, Spec};
 
 use super::Controller;
 use crate::command::{Command, Reference};
@@ -40,6 +40,15 @@ pub enum ObjectState {
     Different,
     /// Being worked on or removed.
     Changing,
+}
+
+/// What a request would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRun {
+    /// The operations in order, each with who wants its object.
+    pub ops: Vec<(Op, Vec<String>)>,
+    /// The messages that follow them.
+    pub edges: Vec<Edge>,
 }
 
 impl Controller {
@@ -207,8 +216,8 @@ impl Controller {
         })
     }
 
-    /// What a request would do, without doing it: its operations, with who wants each object.
-    pub fn dry_run(&self, now_ms: u64, command: Command) -> Result<Vec<(Op, Vec<String>)>, Reject> {
+    /// What a request would do, without doing it.
+    pub fn dry_run(&self, now_ms: u64, command: Command) -> Result<DryRun, Reject> {
         let mut copy = self.clone();
         let request = RequestId(u64::MAX);
         let decision = copy.handle(
@@ -245,11 +254,11 @@ impl Controller {
             };
             owners.owners(key).iter().map(ToString::to_string).collect()
         };
-        Ok(plan
-            .ops
-            .into_iter()
-            .map(|op| (op.clone(), owners(&op.key)))
-            .collect())
+        let ops = plan.ops.into_iter().map(|op| (op.clone(), owners(&op.key)));
+        Ok(DryRun {
+            ops: ops.collect(),
+            edges: plan.edges,
+        })
     }
 
     /// Which endpoint owns the link `name` of the host.

@@ -11,7 +11,7 @@ use tombolo_core::controller::{ExplainedObject, ObjectState};
 use tombolo_core::model::{
     Driver, Endpoint, Network, NetworkState, Pool, Sandbox, SandboxNetns, SandboxState,
 };
-use tombolo_netstate::{Key, Mac, Op};
+use tombolo_netstate::{Edge, Key, Mac, Op};
 
 /// Directories that views name files in.
 #[derive(Debug, Clone, Copy)]
@@ -106,13 +106,14 @@ pub(crate) fn sandbox(
     places: Places<'_>,
 ) -> types::Sandbox {
     let running = sandbox.state == SandboxState::Running;
+    let path = |path: &Path| path.display().to_string();
     let netns = match &sandbox.spec.netns {
-        SandboxNetns::New => places.netns.join(sandbox.netns_name()),
-        SandboxNetns::Host => "/proc/1/ns/net".into(),
-        SandboxNetns::Adopted { path, .. } => path.clone(),
+        SandboxNetns::New => Some(path(&places.netns.join(sandbox.netns_name()))),
+        SandboxNetns::Host => None,
+        SandboxNetns::Adopted { path: theirs, .. } => Some(path(theirs)),
     };
     let files = places.files.join(sandbox.id.to_string());
-    let file = |name: &str| files.join(name).display().to_string();
+    let file = |name: &str| path(&files.join(name));
     types::Sandbox {
         id: sandbox.id.to_string(),
         name: sandbox.name.to_string(),
@@ -122,10 +123,9 @@ pub(crate) fn sandbox(
         } else {
             types::SandboxState::Stopped
         },
-        netns: (running && sandbox.spec.netns != SandboxNetns::Host)
-            .then(|| netns.display().to_string()),
+        netns: netns.filter(|_| running),
         files: Some(SandboxFiles {
-            directory: files.display().to_string(),
+            directory: path(&files),
             hosts: file("hosts"),
             hostname: file("hostname"),
             resolv_conf: file("resolv.conf"),
@@ -153,6 +153,20 @@ pub(crate) fn operation(op: &Op, owners: Vec<String>) -> OperationView {
         kind: op.key.kind().to_owned(),
         text: op.to_string(),
         owners,
+    }
+}
+
+/// A message that follows the operations.
+pub(crate) fn message(edge: &Edge) -> OperationView {
+    let Edge::Announce {
+        netns, link, ip, ..
+    } = edge;
+    OperationView {
+        action: Action::Announce,
+        object: format!("{netns}:{link} {ip}"),
+        kind: "announcement".to_owned(),
+        text: edge.to_string(),
+        owners: vec![],
     }
 }
 

@@ -169,8 +169,8 @@ impl Scenario {
     fn dry_run(&mut self, line: &str) {
         let command = script::command(line).unwrap();
         match self.world.controller.dry_run(self.world.now_ms, command) {
-            Ok(ops) => {
-                for (op, owners) in ops {
+            Ok(run) => {
+                for (op, owners) in run.ops {
                     let owners: Vec<&str> = owners
                         .iter()
                         .map(|o| o.split('/').next().unwrap_or_default())
