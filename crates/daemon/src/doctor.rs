@@ -3,7 +3,7 @@
 use tombolo_api::types::{Finding, FindingLevel};
 use tombolo_core::Controller;
 use tombolo_core::model::Driver;
-use tombolo_kernel::{Diagnosis, HostFacts, Kernel};
+use tombolo_kernel::{Diagnosis, HostFacts, Kernel, Scope};
 
 use crate::engine::with_sources;
 
@@ -27,6 +27,7 @@ pub(crate) fn findings(controller: &Controller, kernel: &Kernel) -> Vec<Finding>
         }
     }
     overlaps(controller, &mut findings);
+    leftovers(controller, kernel, &mut findings);
     findings
 }
 
@@ -210,6 +211,36 @@ fn overlaps(controller: &Controller, findings: &mut Vec<Finding>) {
             "see `tombolo drift`, then run `tombolo repair`",
         ));
     }
+}
+
+fn leftovers(controller: &Controller, kernel: &Kernel, findings: &mut Vec<Finding>) {
+    let scope = Scope {
+        host: true,
+        ..Scope::default()
+    };
+    let found = match kernel.observe(&scope) {
+        Ok(observed) => observed.objects,
+        Err(error) => {
+            let hint = "run the daemon with CAP_NET_ADMIN and CAP_SYS_ADMIN";
+            findings.push(bad("leftovers", with_sources(&error), hint));
+            return;
+        }
+    };
+    let left: Vec<String> = found
+        .keys()
+        .filter(|key| !controller.is_expected(key))
+        .map(ToString::to_string)
+        .collect();
+    if left.is_empty() {
+        findings.push(good(
+            "leftovers",
+            "the host holds nothing of ours that nobody wants".to_owned(),
+        ));
+        return;
+    }
+    let first = left.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    let text = format!("{} objects of ours that nobody wants: {first}", left.len());
+    findings.push(warn("leftovers", text, "run `tombolo repair`"));
 }
 
 fn finding(level: FindingLevel, topic: &str, text: String, hint: Option<&str>) -> Finding {

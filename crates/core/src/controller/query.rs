@@ -151,6 +151,13 @@ impl Controller {
         self.jobs.is_empty()
     }
 
+    /// Whether an object is wanted, or still being removed.
+    pub fn is_expected(&self, key: &Key) -> bool {
+        self.desired.get(key).is_some()
+            || self.in_flight.contains_key(key)
+            || self.leaving.contains_key(key)
+    }
+
     /// Whether every object of a network is as it should be.
     pub fn is_intact(&self, id: NetworkId) -> bool {
         let keys = self.desired.keys_of(&Subject::Network(id).owner());
