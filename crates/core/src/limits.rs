@@ -22,7 +22,7 @@ pub const ROUTES_PER_NETWORK_MAX: usize = 64;
 pub const LABELS_MAX: usize = 128;
 
 /// Longest label or option, key and value together, in bytes.
-pub const LABEL_BYTES_MAX: usize = 4_096;
+pub const LABEL_BYTES_MAX: usize = 1_024;
 
 /// Requests that may wait for others to finish; the next one is refused.
 pub const WAITING_MAX: usize = 8_192;

@@ -5,20 +5,21 @@
 //! reading the kernel back, has a thread of its own.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
 use tombolo_core::{Command, Controller, Decision, Effect, Event, JobId, Reply, RequestId, Write};
 use tombolo_kernel::{Kernel, Scope};
 use tombolo_netstate::{Key, Netns, Plan};
+use tombolo_store::limits::{COMMIT_BYTES, COMMIT_WRITES};
 use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
 use crate::crash;
 use crate::files::Files;
-use crate::limits::INLINE_OPS_MAX;
+use crate::limits::{INLINE_OPS_MAX, WRITE_OVERHEAD_BYTES};
 use crate::queries::{self, Daemon};
 use crate::translate::{self, NetnsLookup, view};
 
@@ -253,14 +254,8 @@ impl Engine {
     /// Stores writes together with outcomes that are still unsaved. When the store refuses, outcomes are
     /// kept for later and intents are dropped.
     fn commit(&mut self, writes: Vec<Write>, durable: bool) -> Result<(), String> {
-        let mut batch = std::mem::take(&mut self.unsaved);
-        let intents: Vec<String> = writes
-            .iter()
-            .filter(|w| w.intent_of.is_some())
-            .map(|w| w.key.clone())
-            .collect();
-        batch.extend(writes.into_iter().map(|write| (write.key, write.value)));
-        if batch.is_empty() {
+        let unsaved = std::mem::take(&mut self.unsaved);
+        if unsaved.is_empty() && writes.is_empty() {
             return Ok(());
         }
         let durability = if durable {
@@ -268,14 +263,22 @@ impl Engine {
         } else {
             Durability::Process
         };
+        let mut batch = unsaved.clone();
+        batch.extend(
+            writes
+                .iter()
+                .map(|write| (write.key.clone(), write.value.clone())),
+        );
         let done = batch
             .iter()
             .map(|(key, value)| store_write(key, value.clone()))
             .collect::<Result<Vec<_>, String>>()
             .and_then(|writes| commit_in_parts(&*self.store, writes, durability));
         if done.is_err() {
-            batch.retain(|key, _| !intents.contains(key));
-            self.unsaved = batch;
+            let outcomes = writes.into_iter().filter(|write| write.intent_of.is_none());
+            self.unsaved = unsaved;
+            self.unsaved
+                .extend(outcomes.map(|write| (write.key, write.value)));
         }
         done
     }
@@ -328,8 +331,12 @@ impl Engine {
             // Fails only when the daemon ends.
             drop(inputs.blocking_send(Input::Event(Box::new(work()))));
         };
-        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(run) {
-            tracing::error!(%error, name, "no thread can be started");
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        if let Err(error) = spawned {
+            // Its event would never come, and everything that waits for it would wait for ever: a restart
+            // begins from what is stored.
+            tracing::error!(%error, name, "no thread can be started; ending");
+            std::process::exit(1);
         }
     }
 
@@ -396,12 +403,17 @@ impl Engine {
     }
 }
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970, by a clock that never steps back: the wall clock at the first call, and the time
+/// since then.
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    static START: OnceLock<(Duration, Instant)> = OnceLock::new();
+    let (wall, began) = START.get_or_init(|| {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        (wall, Instant::now())
+    });
+    u64::try_from((*wall + began.elapsed()).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A random number from the kernel.
@@ -423,19 +435,28 @@ pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Stores writes in as many commits as the store's limit on one makes necessary. A crash between two leaves
-/// records that were never acknowledged, which a restart withdraws.
+/// Stores writes in as many commits as the store's limits on one make necessary. What a part of them left
+/// behind is put right by the writes that withdraw the rest, or by a restart.
 pub(crate) fn commit_in_parts(
     store: &dyn Store,
     writes: Vec<tombolo_store::Write>,
     durability: Durability,
 ) -> Result<(), String> {
-    let mut writes = writes.into_iter().peekable();
-    while writes.peek().is_some() {
-        let part = writes
-            .by_ref()
-            .take(tombolo_store::limits::COMMIT_WRITES)
-            .collect();
+    let mut part = Vec::new();
+    let mut bytes = 0;
+    for write in writes {
+        let size = write.key().as_str().len() + write.value_bytes() + WRITE_OVERHEAD_BYTES;
+        if part.len() == COMMIT_WRITES || (bytes + size > COMMIT_BYTES && !part.is_empty()) {
+            let whole = std::mem::take(&mut part);
+            store
+                .commit(whole, durability)
+                .map_err(|error| with_sources(&error))?;
+            bytes = 0;
+        }
+        bytes += size;
+        part.push(write);
+    }
+    if !part.is_empty() {
         store
             .commit(part, durability)
             .map_err(|error| with_sources(&error))?;
@@ -463,7 +484,7 @@ pub(crate) fn store_write(
 }
 
 fn carry_out(kernel: &Kernel, job: JobId, plan: &Plan) -> tombolo_netstate::Report {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let report = crash::apply(plan, |plan| kernel.apply(plan));
     let failed = report
         .outcomes
@@ -507,3 +528,6 @@ fn is_missing(netns: &Netns) -> bool {
         Netns::Adopted { path, inode } => tombolo_kernel::netns_inode(path).ok() != Some(*inode),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,26 +71,29 @@ impl Files {
             None if fresh => Marks::new(),
             None => read_marks(&folder)?,
         };
-        let mut changed = false;
+        let (mut changed, mut done) = (false, Ok(()));
         for (name, text) in wanted {
             let path = folder.join(name);
             let current = if fresh { None } else { read(&path)? };
             if rewrite(current.as_deref(), marks.get(name).copied(), &text) == Rewrite::Write {
                 // In place: the file may be bind-mounted, and a renamed one would not be seen.
-                fs::write(&path, &text)?;
+                done = fs::write(&path, &text);
+                if done.is_err() {
+                    break;
+                }
                 marks.insert(name.to_owned(), Fingerprint::of(text.as_bytes()));
                 changed = true;
             }
         }
+        let lines: Vec<String> = marks
+            .iter()
+            .map(|(name, mark)| format!("{name} {mark}\n"))
+            .collect();
+        self.written.insert(id, marks);
         if changed {
-            let lines: Vec<String> = marks
-                .iter()
-                .map(|(name, mark)| format!("{name} {mark}\n"))
-                .collect();
             fs::write(folder.join(MARKS), lines.concat())?;
         }
-        self.written.insert(id, marks);
-        Ok(())
+        done
     }
 
     /// Removes the files of a sandbox.

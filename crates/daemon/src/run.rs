@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -211,8 +211,9 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
-        // After a panic the engine's records may not fit its plans: a repair would mend the wrong way.
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        // After a panic the engine's records may not fit its plans, and a repair would mend the wrong way. A
+        // release build ends with the panic itself.
+        self.engine.lock().unwrap_or_else(|_| std::process::abort())
     }
 }
 

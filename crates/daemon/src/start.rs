@@ -25,6 +25,7 @@ const NODE_BOOT: &str = "node/boot";
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: [u8; 16],
+    boot: Vec<u8>,
     rebooted: bool,
 }
 
@@ -53,20 +54,22 @@ pub(crate) fn node(store: &dyn Store) -> anyhow::Result<Node> {
         None => random()?.to_be_bytes(),
     };
     let rebooted = before.as_ref().is_some_and(|before| *before.value != *boot);
-    if known.is_none() || before.is_none() || rebooted {
-        let writes = [
-            store_write(NODE_ID, Some(id.to_vec())),
-            store_write(NODE_BOOT, Some(boot)),
-        ];
-        let writes = writes
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .map_err(anyhow::Error::msg)?;
-        store
-            .commit(writes, Durability::Power)
+    if known.is_none() {
+        commit(store, [store_write(NODE_ID, Some(id.to_vec()))])
             .context("the node's identity cannot be stored")?;
     }
-    Ok(Node { id, rebooted })
+    Ok(Node { id, boot, rebooted })
+}
+
+fn commit(
+    store: &dyn Store,
+    writes: impl IntoIterator<Item = Result<tombolo_store::Write, String>>,
+) -> anyhow::Result<()> {
+    let writes = writes
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(anyhow::Error::msg)?;
+    commit_in_parts(store, writes, Durability::Power).map_err(anyhow::Error::msg)
 }
 
 /// Reads all records into a controller.
@@ -107,12 +110,9 @@ pub(crate) fn controller(
         .writes
         .into_iter()
         .map(|write| store_write(&write.key, write.value));
-    let writes: Vec<_> = erased
-        .into_iter()
-        .chain(writes)
-        .collect::<Result<_, _>>()
-        .map_err(anyhow::Error::msg)?;
-    commit_in_parts(store, writes, Durability::Process).map_err(anyhow::Error::msg)?;
+    commit(store, erased.into_iter().chain(writes))?;
+    // Last: a start that fails before this must see the reboot again.
+    commit(store, [store_write(NODE_BOOT, Some(node.boot.clone()))])?;
     Ok(controller)
 }
 

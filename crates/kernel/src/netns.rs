@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -146,7 +146,12 @@ impl Namespaces {
             path: path.clone(),
             source,
         };
-        let file = File::open(&path).map_err(failed)?;
+        // Whatever somebody else has put there meanwhile, opening it must not wait.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(&path)
+            .map_err(failed)?;
         let found = file.metadata().map_err(failed)?.ino();
         match inode {
             Some(expected) if expected != found => Err(NetnsError::Another {

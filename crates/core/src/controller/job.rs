@@ -209,7 +209,9 @@ impl Controller {
             return;
         };
         self.in_flight.retain(|_, owner| *owner != id);
-        drop(self.state.withdraw(job.undo.clone()));
+        // A part may have been stored: what takes it back is stored when the store takes writes again.
+        let mut change = self.state.withdraw(job.undo.clone());
+        Self::store(decision, change.take_writes(None), false);
         self.replan(&job.subjects);
         if let Done::Refreshed | Done::Compared { .. } = job.done {
             self.repair.abandoned(now_ms, id);

@@ -185,6 +185,14 @@ impl Controller {
                 for (ip, owner) in self.leaving.values().flatten().filter(inside) {
                     drop(self.state.space.release(*ip, owner, 0));
                 }
+                // A withdrawal may still hold some: nothing of the network is in the kernel any more.
+                let held = self.state.space.pool(pool.subnet).into_iter();
+                let held: Vec<(IpAddr, String)> = held
+                    .flat_map(|p| p.leases().map(|(ip, l)| (ip, l.owner.clone())))
+                    .collect();
+                for (ip, owner) in held {
+                    drop(self.state.space.release(ip, &owner, 0));
+                }
                 // Fails only where no such pool exists, which is what is wanted.
                 drop(self.state.space.remove_pool(pool.subnet));
             }

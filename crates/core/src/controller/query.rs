@@ -1,13 +1,12 @@
 //! Looking without changing.
 
-use tombolo_netstate::object::link::LinkKey;
-use tombolo_netstate::{Edge, IfName, Key, Netns, Objects, Op, Spec};
+use tombolo_netstate::{Edge, IfName, Key, Objects, Op, Spec};
 
 use super::Controller;
 use crate::command::{Command, Reference};
-use crate::driver::{self, mtu, names};
+use crate::driver::{mtu, names};
 use crate::event::{Effect, Event, RequestId};
-use crate::facts::{Facts, Settings};
+use crate::facts::Facts;
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::ipam::Usage;
 use crate::model::{Endpoint, Network, Pool, Sandbox};
@@ -136,11 +135,6 @@ impl Controller {
         &self.facts
     }
 
-    /// The administrator's choices.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// What we believe the kernel holds of ours.
     pub fn believed(&self) -> &Objects {
         &self.believed
@@ -266,23 +260,5 @@ impl Controller {
             ops: ops.collect(),
             edges: plan.edges,
         })
-    }
-
-    /// Which endpoint owns the link `name` of the host.
-    pub fn owners_of_link(&self, name: IfName) -> Vec<String> {
-        let key = Key::Link(LinkKey {
-            netns: Netns::Host,
-            name,
-        });
-        self.desired
-            .owners(&key)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    }
-
-    /// The namespace of a sandbox, as plans name it.
-    pub fn netns_of(&self, sandbox: &Sandbox) -> Netns {
-        driver::netns_of(sandbox)
     }
 }

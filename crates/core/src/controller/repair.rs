@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tombolo_netstate::diff::vanishing;
-use tombolo_netstate::object::link::{LinkKey, LinkKind};
+use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{Action, IfName, Key, Netns, Objects, Plan, Report, Spec, diff};
 
@@ -352,6 +352,14 @@ impl Controller {
         self.repair.soon(now_ms, delay);
     }
 
+    /// The MTUs in bytes of the bridges that were there before us.
+    fn device_mtus(&self, facts: &Facts) -> Vec<Option<u32>> {
+        let existing = self.state.networks().filter(|network| network.existing);
+        existing
+            .map(|network| facts.links.get(&network.device).map(|link| link.mtu))
+            .collect()
+    }
+
     /// Takes new facts; networks that follow the uplink are planned anew.
     pub(super) fn set_facts(&mut self, now_ms: u64, mut facts: Facts, decision: &mut Decision) {
         facts.sysctls.extend(self.sysctls_before.clone());
@@ -360,7 +368,8 @@ impl Controller {
                 .uplinks
                 .iter()
                 .map(|u| &u.name)
-                .ne(self.facts.uplinks.iter().map(|u| &u.name));
+                .ne(self.facts.uplinks.iter().map(|u| &u.name))
+            || self.device_mtus(&facts) != self.device_mtus(&self.facts);
         self.facts = facts;
         if follows {
             self.stale.extend(self.every_subject());
@@ -380,21 +389,36 @@ impl Controller {
         if free.is_empty() {
             return;
         }
+        match self.refresh_together(free.clone(), decision) {
+            Ok(()) => self.stale.retain(|subject| !free.contains(subject)),
+            Err(Halt::Wait(_)) => {}
+            // One of them cannot be planned now, and is planned with the next change that concerns it.
+            Err(Halt::Reject(_)) => {
+                for subject in free {
+                    match self.refresh_together(BTreeSet::from([subject]), decision) {
+                        Err(Halt::Wait(_)) => {}
+                        Ok(()) | Err(Halt::Reject(_)) => drop(self.stale.remove(&subject)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn refresh_together(
+        &mut self,
+        subjects: BTreeSet<Subject>,
+        decision: &mut Decision,
+    ) -> Result<(), Halt> {
         let mut change = Change::default();
-        change.dirty.clone_from(&free);
-        match self.begin(
+        change.dirty = subjects;
+        self.begin(
             None,
             Draft {
                 change,
                 done: Done::Refreshed,
             },
             decision,
-        ) {
-            Ok(()) => self.stale.retain(|subject| !free.contains(subject)),
-            Err(Halt::Wait(_)) => {}
-            // What cannot be planned now is planned with the next change that concerns it.
-            Err(Halt::Reject(_)) => self.stale.clear(),
-        }
+        )
     }
 
     fn live_namespaces(&self) -> Vec<Netns> {
@@ -433,14 +457,5 @@ impl Controller {
         idle.map(|(id, leaf)| Subject::Leaf(*id, *leaf))
             .filter(|subject| !self.desired.keys_of(&subject.owner()).is_empty())
             .collect()
-    }
-
-    /// Whether a link that we believe in is a bridge.
-    pub fn is_our_bridge(&self, name: IfName) -> bool {
-        let key = Key::Link(LinkKey {
-            netns: Netns::Host,
-            name,
-        });
-        matches!(self.believed.get(&key), Some(Spec::Link(link)) if matches!(link.kind, LinkKind::Bridge { .. }))
     }
 }

@@ -125,6 +125,7 @@ impl Controller {
             .hint("stop it first")
             .into());
         }
+        self.namespace_is_free(&sandbox.name, &sandbox.spec.netns)?;
         let id = sandbox.id;
         let mut change = Change::default();
         sandbox.state = SandboxState::Running;
@@ -197,16 +198,25 @@ impl Controller {
                     .hint("choose another name, or remove that sandbox first"),
             );
         }
-        if let SandboxNetns::Adopted { inode, .. } = spec.netns {
-            let same = |s: &&Sandbox| matches!(s.spec.netns, SandboxNetns::Adopted { inode: other, .. } if other == inode);
-            let live = |s: &&Sandbox| s.state != SandboxState::Stopped;
-            if let Some(other) = self.state.sandboxes().filter(live).find(same) {
+        self.namespace_is_free(&name, &spec.netns)?;
+        Ok(name)
+    }
+
+    /// Refuses somebody else's namespace that is another live sandbox's already.
+    fn namespace_is_free(&self, name: &Name, netns: &SandboxNetns) -> Result<(), Reject> {
+        let SandboxNetns::Adopted { inode, .. } = netns else {
+            return Ok(());
+        };
+        let same = |s: &&Sandbox| {
+            s.state != SandboxState::Stopped
+                && matches!(&s.spec.netns, SandboxNetns::Adopted { inode: other, .. } if other == inode)
+        };
+        match self.state.sandboxes().find(same) {
+            None => Ok(()),
+            Some(other) => {
                 let message = format!("the namespace is already that of sandbox {}", other.name);
-                return Err(
-                    Reject::new(Code::NamespaceTaken, name, message).hint("use that sandbox")
-                );
+                Err(Reject::new(Code::NamespaceTaken, name, message).hint("use that sandbox"))
             }
         }
-        Ok(name)
     }
 }

@@ -6,6 +6,7 @@ use tombolo_core::{Code, Command, Reference, Reject};
 use tombolo_netstate::Mac;
 
 use super::{address, name, shown};
+use crate::limits::ALIASES_MAX;
 
 /// The command that makes an endpoint.
 pub(crate) fn endpoint_create(mut create: EndpointCreate) -> Result<Command, Reject> {
@@ -47,6 +48,10 @@ pub(crate) fn settings(settings: EndpointSettings) -> Result<EndpointSpec, Rejec
         addresses.push(ip);
     }
     let mac = settings.mac_address.map(|text| mac(&text)).transpose()?;
+    if settings.aliases.len() > ALIASES_MAX {
+        let message = format!("an endpoint takes {ALIASES_MAX} aliases");
+        return Err(Reject::new(Code::LimitReached, "aliases", message).hint("give fewer"));
+    }
     for alias in &settings.aliases {
         name(alias)?;
     }

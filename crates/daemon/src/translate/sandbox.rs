@@ -11,6 +11,7 @@ use tombolo_dns::name::HostName;
 use tombolo_dns::resolv_conf::Overrides;
 
 use super::{address, attachment, name, shown};
+use crate::limits::EXTRA_HOSTS_MAX;
 
 /// Answers which namespace a path leads to.
 pub(crate) trait NetnsLookup {
@@ -26,6 +27,10 @@ pub(crate) fn sandbox_create(
     create: SandboxCreate,
     namespaces: &dyn NetnsLookup,
 ) -> Result<Command, Reject> {
+    if create.extra_hosts.len() > EXTRA_HOSTS_MAX {
+        let message = format!("a sandbox takes {EXTRA_HOSTS_MAX} extra hosts");
+        return Err(Reject::new(Code::LimitReached, "extra_hosts", message).hint("give fewer"));
+    }
     let hostname = create.hostname.map(|text| hostname(&text)).transpose()?;
     let servers: Result<Vec<IpAddr>, Reject> = create
         .dns

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tombolo_netstate::{Key, Report};
+use tombolo_netstate::object::link::LinkKey;
+use tombolo_netstate::{Key, Netns, Report};
 
 use super::script;
 use super::world::World;
@@ -265,7 +266,11 @@ fn ports_of_bridges() {
     assert_eq!(late.attachment.as_ref().unwrap().leaf, 0);
     let network = world.controller.find_network(&name("web")).unwrap().id;
     let leaf = names::leaf(network, 2).unwrap();
-    assert!(world.controller.is_our_bridge(leaf));
+    let leaf = Key::Link(LinkKey {
+        netns: Netns::Host,
+        name: leaf,
+    });
+    assert!(world.controller.believed().contains_key(&leaf));
 }
 
 #[test]

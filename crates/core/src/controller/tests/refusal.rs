@@ -115,6 +115,11 @@ const CASES: &[(&[&str], &str, Code)] = &[
     (&["run c"], "start c", Code::Running),
     (&["adopt c 5"], "adopt d 5", Code::NamespaceTaken),
     (
+        &["adopt c 5", "stop c", "adopt d 5"],
+        "start c",
+        Code::NamespaceTaken,
+    ),
+    (
         &[],
         "network x device=much-too-long-a-name",
         Code::InterfaceName,

@@ -475,21 +475,28 @@ impl Scenario {
     }
 }
 
-/// What a plan says about the objects of a network is said of its owner.
+/// The objects behind an endpoint name those for whose sake they exist.
 #[test]
 fn objects_name_their_owners() {
     let mut world = World::new();
-    world
-        .ask(script::command("network web ipv6").unwrap())
-        .unwrap()
-        .unwrap();
-    let network = world
-        .controller
-        .find_network(&Reference("web".to_owned()))
-        .unwrap();
-    let name = IfName::new(&network.device).unwrap();
-    let owner = Subject::Network(network.id).owner().to_string();
-    assert_eq!(world.controller.owners_of_link(name), vec![owner]);
+    for line in ["network web ipv6", "run c web"] {
+        world.ask(script::command(line).unwrap()).unwrap().unwrap();
+    }
+    let reference = |text: &str| Reference(text.to_owned());
+    let network = world.controller.find_network(&reference("web")).unwrap();
+    let endpoint = world.controller.find_endpoint(&reference("web/c")).unwrap();
     assert!(world.controller.is_intact(network.id));
-    assert!(world.controller.is_our_bridge(name));
+    let objects = world.controller.explain(endpoint.id);
+    let owners = |name: &str| {
+        let name = IfName::new(name).unwrap();
+        let of_link = objects.iter().find(|object| {
+            matches!(&object.key, Key::Link(at) if at.netns == Netns::Host && at.name == name)
+        });
+        of_link.unwrap().owners.clone()
+    };
+    let port = names::host_end(endpoint.id, endpoint.epoch).unwrap();
+    let network_owner = Subject::Network(network.id).owner().to_string();
+    let endpoint_owner = Subject::Endpoint(endpoint.id).owner().to_string();
+    assert_eq!(owners(&network.device), vec![network_owner]);
+    assert_eq!(owners(port.as_str()), vec![endpoint_owner]);
 }
