@@ -4,7 +4,7 @@
 //! every hand-over between threads would cost a good part of an attach. What may take long, large plans and
 //! reading the kernel back, has a thread of its own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -200,7 +200,12 @@ impl Engine {
             ..
         } = decision;
         let intents: Vec<JobId> = writes.iter().filter_map(|write| write.intent_of).collect();
-        let refused = match self.commit(writes, durable) {
+        let stored = if writes.is_empty() {
+            Ok(())
+        } else {
+            self.commit(writes, durable)
+        };
+        let refused = match stored {
             Ok(()) => None,
             Err(reason) => {
                 tracing::error!(reason, "the store does not take writes");
@@ -242,8 +247,8 @@ impl Engine {
         for (job, plan) in plans {
             self.apply(job, plan, queue);
         }
-        if let Some(reason) = refused {
-            let jobs: std::collections::BTreeSet<JobId> = intents.into_iter().collect();
+        if let (Some(reason), false) = (refused, intents.is_empty()) {
+            let jobs: BTreeSet<JobId> = intents.into_iter().collect();
             queue.push_back(Event::NotStored {
                 jobs: jobs.into_iter().collect(),
                 reason,
@@ -255,9 +260,6 @@ impl Engine {
     /// kept for later and intents are dropped.
     fn commit(&mut self, writes: Vec<Write>, durable: bool) -> Result<(), String> {
         let unsaved = std::mem::take(&mut self.unsaved);
-        if unsaved.is_empty() && writes.is_empty() {
-            return Ok(());
-        }
         let durability = if durable {
             Durability::Power
         } else {
