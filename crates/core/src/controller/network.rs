@@ -180,12 +180,8 @@ impl Controller {
     pub(super) fn erase_network(&mut self, id: NetworkId, change: &mut Change) {
         if let Some(network) = self.state.network(id).cloned() {
             for pool in &network.pools {
-                // Links that the kernel still removes are on no bridge any more: their addresses are free.
-                let inside = |(ip, _): &&(IpAddr, String)| pool.subnet.contains(ip);
-                for (ip, owner) in self.leaving.values().flatten().filter(inside) {
-                    drop(self.state.space.release(*ip, owner, 0));
-                }
-                // A withdrawal may still hold some: nothing of the network is in the kernel any more.
+                // Links that the kernel still removes are on no bridge any more, and what a withdrawal still
+                // holds is in the kernel no more: all addresses are free.
                 let held = self.state.space.pool(pool.subnet).into_iter();
                 let held: Vec<(IpAddr, String)> = held
                     .flat_map(|p| p.leases().map(|(ip, l)| (ip, l.owner.clone())))
