@@ -259,26 +259,22 @@ impl Engine {
     /// Stores writes together with outcomes that are still unsaved. When the store refuses, outcomes are
     /// kept for later and intents are dropped.
     fn commit(&mut self, writes: Vec<Write>, durable: bool) -> Result<(), String> {
-        let unsaved = std::mem::take(&mut self.unsaved);
         let durability = if durable {
             Durability::Power
         } else {
             Durability::Process
         };
-        let mut batch = unsaved.clone();
-        batch.extend(
-            writes
-                .iter()
-                .map(|write| (write.key.clone(), write.value.clone())),
-        );
+        let newer = writes.iter().map(|write| (&write.key, &write.value));
+        let batch: BTreeMap<_, _> = self.unsaved.iter().chain(newer).collect();
         let done = batch
-            .iter()
+            .into_iter()
             .map(|(key, value)| store_write(key, value.clone()))
             .collect::<Result<Vec<_>, String>>()
             .and_then(|writes| commit_in_parts(&*self.store, writes, durability));
-        if done.is_err() {
+        if done.is_ok() {
+            self.unsaved.clear();
+        } else {
             let outcomes = writes.into_iter().filter(|write| write.intent_of.is_none());
-            self.unsaved = unsaved;
             self.unsaved
                 .extend(outcomes.map(|write| (write.key, write.value)));
         }
