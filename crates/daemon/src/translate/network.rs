@@ -64,20 +64,20 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
     match key {
         "com.docker.network.bridge.name" | "device" => create.device = Some(value.to_owned()),
         "com.docker.network.bridge.enable_ip_masquerade" | "masquerade" => {
-            create.masquerade = Some(parsed(key, value)?);
+            create.masquerade = Some(flag(key, value)?);
         }
-        "com.docker.network.bridge.enable_icc" | "icc" => create.icc = Some(parsed(key, value)?),
+        "com.docker.network.bridge.enable_icc" | "icc" => create.icc = Some(flag(key, value)?),
         "com.docker.network.driver.mtu" | "mtu" => create.mtu = Some(parsed(key, value)?),
         "com.docker.network.container_iface_prefix" | "interface_prefix" => {
             create.interface_prefix = Some(value.to_owned());
         }
         "com.docker.network.host_ipv4" | "snat_ipv4" => create.snat_ipv4 = Some(value.to_owned()),
         "com.docker.network.host_ipv6" | "snat_ipv6" => create.snat_ipv6 = Some(value.to_owned()),
-        "com.docker.network.enable_ipv4" | "ipv4" => create.ipv4 = Some(parsed(key, value)?),
-        "com.docker.network.enable_ipv6" | "ipv6" => create.ipv6 = Some(parsed(key, value)?),
-        "com.docker.network.internal" | "internal" => create.internal = parsed(key, value)?,
-        "multicast" => create.multicast = Some(parsed(key, value)?),
-        "address_device" => create.address_device = parsed(key, value)?,
+        "com.docker.network.enable_ipv4" | "ipv4" => create.ipv4 = Some(flag(key, value)?),
+        "com.docker.network.enable_ipv6" | "ipv6" => create.ipv6 = Some(flag(key, value)?),
+        "com.docker.network.internal" | "internal" => create.internal = flag(key, value)?,
+        "multicast" => create.multicast = Some(flag(key, value)?),
+        "address_device" => create.address_device = flag(key, value)?,
         _ => {
             return Err(Reject::new(
                 Code::UnknownOption,
@@ -90,13 +90,17 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
     Ok(())
 }
 
+/// A truth value in any of the spellings that Docker takes.
+fn flag(key: &str, value: &str) -> Result<bool, Reject> {
+    match value {
+        "1" | "True" | "TRUE" => Ok(true),
+        "0" | "False" | "FALSE" => Ok(false),
+        other => parsed(key, other),
+    }
+}
+
 fn parsed<T: FromStr>(key: &str, value: &str) -> Result<T, Reject> {
-    let lower = match value {
-        "1" | "True" | "TRUE" if std::any::type_name::<T>() == "bool" => "true",
-        "0" | "False" | "FALSE" if std::any::type_name::<T>() == "bool" => "false",
-        other => other,
-    };
-    lower.parse().map_err(|_| {
+    value.parse().map_err(|_| {
         let message = format!("the option does not take the value `{}`", shown(value));
         Reject::new(Code::UnknownOption, shown(key), message)
     })
