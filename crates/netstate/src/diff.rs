@@ -10,6 +10,8 @@ use crate::name::{IfName, Netns};
 use crate::object::address::AddressKey;
 use crate::object::link::{LinkKey, LinkKind, LinkSpec};
 use crate::object::neighbour::NeighbourKey;
+use crate::object::nft::ElementSpec;
+use crate::object::nft::flows::forgotten;
 use crate::object::route::RouteKey;
 use crate::object::{Change, Key, Objects, Spec};
 use crate::plan::{Action, Edge, Op, Plan};
@@ -67,6 +69,10 @@ pub fn diff<'a>(
 }
 
 fn plan_key(plan: &mut Plan, key: &Key, (want, have): (Option<&Spec>, Option<&Spec>), freed: bool) {
+    if let Key::Element(element) = key {
+        let flows = forgotten(element, element_of(have), element_of(want));
+        plan.edges.extend(flows.map(Edge::Forget));
+    }
     match (want, have) {
         (None, None) => {}
         (Some(want), None) => plan.ops.push(op(key, Action::Create(want.clone()))),
@@ -100,6 +106,13 @@ fn plan_key(plan: &mut Plan, key: &Key, (want, have): (Option<&Spec>, Option<&Sp
             ip: at.ip,
             mac,
         });
+    }
+}
+
+fn element_of(spec: Option<&Spec>) -> Option<&ElementSpec> {
+    match spec {
+        Some(Spec::Element(spec)) => Some(spec),
+        _ => None,
     }
 }
 

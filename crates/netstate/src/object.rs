@@ -8,10 +8,12 @@ use crate::name::Netns;
 
 pub mod address;
 pub mod fdb;
+pub mod foreign;
 pub mod link;
 pub mod neighbour;
 pub mod netns;
 pub mod nft;
+pub mod port;
 pub mod route;
 pub mod sysctl;
 
@@ -37,6 +39,10 @@ pub enum Key {
     Fdb(fdb::FdbKey),
     /// A route.
     Route(route::RouteKey),
+    /// A reservation of ports of the host.
+    Port(port::PortKey),
+    /// Permission for a bridge in somebody else's chain.
+    Accept(foreign::AcceptKey),
     /// An element of an nftables set or map.
     Element(nft::ElementKey),
 }
@@ -60,6 +66,10 @@ pub enum Spec {
     Fdb(fdb::FdbSpec),
     /// See [`route::RouteSpec`].
     Route(route::RouteSpec),
+    /// See [`port::PortSpec`].
+    Port(port::PortSpec),
+    /// See [`foreign::AcceptSpec`].
+    Accept(foreign::AcceptSpec),
     /// See [`nft::ElementSpec`].
     Element(nft::ElementSpec),
 }
@@ -73,6 +83,8 @@ pub enum Phase {
     Sysctl,
     /// The constant rules, which fail closed.
     NftBase,
+    /// Reservations of ports: what can be refused by other programs comes before anything slow.
+    Port,
     /// Bridges: masters of other links.
     Master,
     /// Other links, attached to their masters.
@@ -87,6 +99,8 @@ pub enum Phase {
     Fdb,
     /// Routes.
     Route,
+    /// Permissions in chains of others.
+    Accept,
     /// Elements that admit, translate or publish.
     Element,
 }
@@ -111,7 +125,12 @@ impl Key {
             Self::Address(key) => key.netns.clone(),
             Self::Neighbour(key) => key.netns.clone(),
             Self::Route(key) => key.netns.clone(),
-            Self::Sysctl(_) | Self::NftBase | Self::Fdb(_) | Self::Element(_) => Netns::Host,
+            Self::Sysctl(_)
+            | Self::NftBase
+            | Self::Fdb(_)
+            | Self::Port(_)
+            | Self::Accept(_)
+            | Self::Element(_) => Netns::Host,
         }
     }
 
@@ -126,6 +145,8 @@ impl Key {
             Self::Neighbour(_) => "neighbour",
             Self::Fdb(_) => "fdb",
             Self::Route(_) => "route",
+            Self::Port(_) => "port",
+            Self::Accept(_) => "accept",
             Self::Element(_) => "element",
         }
     }
@@ -143,6 +164,8 @@ impl Spec {
             Self::Neighbour(_) => Phase::Neighbour,
             Self::Fdb(_) => Phase::Fdb,
             Self::Route(_) => Phase::Route,
+            Self::Port(_) => Phase::Port,
+            Self::Accept(_) => Phase::Accept,
             Self::Element(_) => Phase::Element,
         }
     }
@@ -170,6 +193,8 @@ impl fmt::Display for Key {
             Self::Neighbour(key) => write!(f, "neighbour {key}"),
             Self::Fdb(key) => write!(f, "fdb {key}"),
             Self::Route(key) => write!(f, "route {key}"),
+            Self::Port(key) => write!(f, "port {key}"),
+            Self::Accept(key) => write!(f, "accept {key}"),
             Self::Element(key) => write!(f, "element {key}"),
         }
     }
@@ -186,6 +211,8 @@ impl fmt::Display for Spec {
             Self::Neighbour(spec) => fmt::Display::fmt(spec, f),
             Self::Fdb(spec) => fmt::Display::fmt(spec, f),
             Self::Route(spec) => fmt::Display::fmt(spec, f),
+            Self::Port(spec) => fmt::Display::fmt(spec, f),
+            Self::Accept(spec) => fmt::Display::fmt(spec, f),
             Self::Element(spec) => fmt::Display::fmt(spec, f),
         }
     }

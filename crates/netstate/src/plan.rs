@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::name::{IfName, Mac, Netns};
+use crate::object::port::{HostAddress, PortRange, Protocol};
 use crate::object::{Key, Phase, Spec};
 
 /// Ordered operations, and the one-shot messages that follow them.
@@ -43,7 +46,7 @@ pub enum Action {
     Delete(Spec),
 }
 
-/// A message without lasting state, emitted because an object came into being.
+/// What follows once from a change of objects and has no lasting state of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edge {
     /// Tell the link's neighbours where an address is: gratuitous ARP or unsolicited neighbour advertisement.
@@ -57,6 +60,35 @@ pub enum Edge {
         /// Where it is.
         mac: Mac,
     },
+    /// Forget connections through ports of the host that lead elsewhere than they should
+    /// (`IPCTNL_MSG_CT_DELETE`).
+    Forget(Flows),
+}
+
+/// Tracked connections to ports of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flows {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The host's address, as the first packet named it; none is every one of the family.
+    pub to: Option<IpAddr>,
+    /// Of IPv6, else of IPv4.
+    pub ipv6: bool,
+    /// The host's ports.
+    pub ports: PortRange,
+    /// Where they come from; none is anywhere.
+    pub from: Option<IpNet>,
+    /// Which of them are forgotten.
+    pub stale: Stale,
+}
+
+/// Which connections lead elsewhere than they should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// Those that are translated to this address: it is not the port's owner any more.
+    Towards(IpAddr),
+    /// Those that are not translated at all: the port had no owner when they began.
+    Untranslated,
 }
 
 /// The stages of a mixed plan, in order.
@@ -125,6 +157,25 @@ impl fmt::Display for Edge {
             } => {
                 write!(f, "> announce {ip} at {mac} on {netns}:{link}")
             }
+            Self::Forget(flows) => write!(f, "> forget {flows}"),
+        }
+    }
+}
+
+impl fmt::Display for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = match (self.to, self.ipv6) {
+            (Some(ip), _) => HostAddress::One(ip),
+            (None, false) => HostAddress::AnyV4,
+            (None, true) => HostAddress::AnyV6,
+        };
+        write!(f, "{} to {to}:{}", self.protocol, self.ports)?;
+        if let Some(from) = self.from {
+            write!(f, " from {from}")?;
+        }
+        match self.stale {
+            Stale::Towards(ip) => write!(f, " towards {ip}"),
+            Stale::Untranslated => f.write_str(" untranslated"),
         }
     }
 }

@@ -129,6 +129,7 @@ pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Resul
             isolated,
             flood,
             hairpin: false,
+            direct: None,
         })
     };
     let link = |kind, mac, port| {
@@ -324,6 +325,7 @@ fn add_veth(
                 isolated,
                 flood: !hub,
                 hairpin: false,
+                direct: None,
             }),
             ipv6: false,
             link_local: false,
@@ -439,7 +441,10 @@ fn alias(network: &Network) -> std::sync::Arc<str> {
 fn bridge_link(network: &Network, leaf: Option<u16>, context: Context<'_>) -> LinkSpec {
     let id = network.id.0.to_be_bytes();
     LinkSpec {
-        kind: LinkKind::Bridge { snooping: false },
+        kind: LinkKind::Bridge {
+            snooping: false,
+            localnet: false,
+        },
         mac: match leaf {
             None => names::bridge_mac(network.id),
             Some(leaf) => names::mac(&[b"leaf-mac", &id, &leaf.to_be_bytes()]),

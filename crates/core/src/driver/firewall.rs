@@ -1,15 +1,25 @@
 //! The constant rules of `table inet tombolo`. Networks, endpoints and ports never change them: whatever
 //! varies is an element of a set or map.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tombolo_netstate::object::nft::ruleset::{
-    Chain, ChainKind, Condition, Family, Hook, Rule, Selector, Set, Verdict,
+    Base, Chain, ChainKind, Condition, Family, Hook, Rule, Selector, Set, Verdict,
 };
 use tombolo_netstate::object::nft::{BaseSpec, Ruleset, SetName};
 
 use Condition::{Established, Icmp, In, NotIn, Published};
-use Selector::{InputInterface, OutputInterface, Source};
+use Family::{V4, V6};
+use Selector::{Destination, DestinationPort, InputInterface, OutputInterface, Protocol, Source};
+
+/// Loopback addresses (RFC 1122 section 3.2.1.3).
+const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+/// The loopback address (RFC 4291 section 2.5.3).
+const LOOPBACK6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
+/// Link-local addresses (RFC 4291 section 2.5.6).
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 /// `NF_IP_PRI_RAW`: before connection tracking.
 const PRIORITY_RAW: i32 = -300;
@@ -22,10 +32,27 @@ const ICMP_REDIRECT: u8 = 5;
 /// Redirect (RFC 4861 section 4.5).
 const ICMPV6_REDIRECT: u8 = 137;
 
+/// `NF_IP_PRI_NAT_DST`.
+const PRIORITY_DESTINATION_NAT: i32 = -100;
+/// Echo request (RFC 792).
+const ICMP_ECHO: u8 = 8;
+/// Echo request (RFC 4443 section 4.1).
+const ICMPV6_ECHO: u8 = 128;
+/// The chain that is the user's.
+pub const USER_CHAIN: &str = "tombolo-user";
+
 static RULESET: LazyLock<Arc<Ruleset>> = LazyLock::new(|| {
     Arc::new(Ruleset {
         sets: SetName::ALL.into_iter().map(Set::of).collect(),
-        chains: vec![forward(), output(), postrouting(), prerouting()],
+        chains: vec![
+            user(),
+            forward(),
+            output(),
+            postrouting(),
+            prerouting(),
+            publish(),
+            publish_own(),
+        ],
     })
 });
 
@@ -43,64 +70,138 @@ pub fn base() -> BaseSpec {
     }
 }
 
-/// Packets through the host. Those that concern no network of ours leave at the first rule. An internal
-/// network never has a connection to the outside, so that the second rule opens nothing for it.
-fn forward() -> Chain {
+/// The user's own rules for what passes the networks: asked first, also about connections that exist.
+fn user() -> Chain {
     Chain {
-        name: "forward",
-        kind: ChainKind::Filter,
-        hook: Hook::Forward,
-        priority: PRIORITY_FILTER,
-        rules: vec![
-            rule(
-                vec![not_from(SetName::Bridges), not_to(SetName::Bridges)],
-                Verdict::Return,
-            ),
-            rule(vec![Established], Verdict::Accept),
-            rule(
-                vec![In(vec![InputInterface, OutputInterface], SetName::Intra)],
-                Verdict::Accept,
-            ),
-            rule(vec![from(SetName::Internal)], Verdict::Drop),
-            rule(vec![to(SetName::Internal)], Verdict::Drop),
-            rule(
-                vec![from(SetName::Bridges), to(SetName::Bridges)],
-                Verdict::Drop,
-            ),
-            rule(vec![from(SetName::Bridges)], Verdict::Accept),
-            rule(vec![to(SetName::Bridges), Published], Verdict::Accept),
-            rule(vec![to(SetName::Bridges)], Verdict::Drop),
-        ],
+        name: USER_CHAIN,
+        base: None,
+        rules: vec![],
     }
+}
+
+/// Packets through the host. Those that concern no network of ours leave at the first rule. An internal
+/// network never has a connection to the outside, so that accepting what is established opens nothing for it.
+fn forward() -> Chain {
+    let mut rules = vec![
+        rule(
+            vec![not_from(SetName::Bridges), not_to(SetName::Bridges)],
+            Verdict::Return,
+        ),
+        rule(vec![], Verdict::Jump(USER_CHAIN)),
+        rule(vec![Established], Verdict::Accept),
+        rule(
+            vec![In(vec![InputInterface, OutputInterface], SetName::Intra)],
+            Verdict::Accept,
+        ),
+    ];
+    for (family, links) in [(V4, SetName::Links4), (V6, SetName::Links6)] {
+        rules.push(between(family, links));
+    }
+    rules.extend([
+        rule(vec![from(SetName::Internal)], Verdict::Drop),
+        rule(vec![to(SetName::Internal)], Verdict::Drop),
+        rule(vec![to(SetName::Bridges), Published], Verdict::Accept),
+    ]);
+    for (family, ports, ranges) in [
+        (V4, SetName::Routed4, SetName::RoutedRange4),
+        (V6, SetName::Routed6, SetName::RoutedRange6),
+    ] {
+        let open = In(vec![Destination(family), Protocol, DestinationPort], ports);
+        rules.push(rule(vec![Condition::Family(family), open], Verdict::Accept));
+        rules.push(between(family, ranges));
+    }
+    for (family, echo, kind, open) in [
+        (V4, SetName::Echo4, ICMP_ECHO, SetName::Open4),
+        (V6, SetName::Echo6, ICMPV6_ECHO, SetName::Open6),
+    ] {
+        rules.push(rule(vec![to(echo), Icmp(family, kind)], Verdict::Accept));
+        rules.push(rule(
+            vec![Condition::Family(family), to(open)],
+            Verdict::Accept,
+        ));
+    }
+    rules.extend([
+        rule(
+            vec![from(SetName::Bridges), to(SetName::Bridges)],
+            Verdict::Drop,
+        ),
+        rule(vec![from(SetName::Bridges)], Verdict::Accept),
+        rule(vec![to(SetName::Bridges)], Verdict::Drop),
+    ]);
+    base_chain(
+        "forward",
+        ChainKind::Filter,
+        Hook::Forward,
+        PRIORITY_FILTER,
+        rules,
+    )
+}
+
+/// Accepts what a set of `source . destination . proto . ports` holds.
+fn between(family: Family, set: SetName) -> Rule {
+    let fields = vec![
+        Source(family),
+        Destination(family),
+        Protocol,
+        DestinationPort,
+    ];
+    rule(
+        vec![Condition::Family(family), In(fields, set)],
+        Verdict::Accept,
+    )
 }
 
 /// Packets of the host itself. Endpoints of one bridge reach each other through the host by design, so that
 /// the host's advice to do without it is wrong.
 fn output() -> Chain {
-    Chain {
-        name: "output",
-        kind: ChainKind::Filter,
-        hook: Hook::Output,
-        priority: PRIORITY_FILTER,
-        rules: vec![
-            rule(
-                vec![to(SetName::Bridges), Icmp(Family::V4, ICMP_REDIRECT)],
-                Verdict::Drop,
-            ),
-            rule(
-                vec![to(SetName::Bridges), Icmp(Family::V6, ICMPV6_REDIRECT)],
-                Verdict::Drop,
-            ),
-        ],
-    }
+    let rules = vec![
+        rule(
+            vec![to(SetName::Bridges), Icmp(V4, ICMP_REDIRECT)],
+            Verdict::Drop,
+        ),
+        rule(
+            vec![to(SetName::Bridges), Icmp(V6, ICMPV6_REDIRECT)],
+            Verdict::Drop,
+        ),
+    ];
+    base_chain(
+        "output",
+        ChainKind::Filter,
+        Hook::Output,
+        PRIORITY_FILTER,
+        rules,
+    )
 }
 
-/// Sources towards the outside: a given address first, else that of the link.
+/// Sources. Towards an endpoint only where its reply would not come back to the host otherwise: to a loopback
+/// address, to the endpoint itself, to a neighbour on the same link layer. Towards the outside: a given address
+/// first, else that of the link.
 fn postrouting() -> Chain {
-    let mut rules = vec![rule(vec![to(SetName::Bridges)], Verdict::Return)];
+    let loopback = Condition::Within(Source(V4), IpNet::V4(LOOPBACK));
+    let mut rules = vec![rule(
+        vec![to(SetName::Bridges), Condition::Family(V4), loopback],
+        Verdict::Masquerade,
+    )];
+    for (family, hairpin, plain) in [
+        (V4, SetName::Hairpin4, SetName::Plain4),
+        (V6, SetName::Hairpin6, SetName::Plain6),
+    ] {
+        for set in [hairpin, plain] {
+            rules.push(rule(
+                vec![
+                    to(SetName::Bridges),
+                    Published,
+                    Condition::Family(family),
+                    In(vec![Source(family), Destination(family)], set),
+                ],
+                Verdict::Masquerade,
+            ));
+        }
+    }
+    rules.push(rule(vec![to(SetName::Bridges)], Verdict::Return));
     for (family, snat, masquerade) in [
-        (Family::V4, SetName::Snat4, SetName::Masquerade4),
-        (Family::V6, SetName::Snat6, SetName::Masquerade6),
+        (V4, SetName::Snat4, SetName::Masquerade4),
+        (V6, SetName::Snat6, SetName::Masquerade6),
     ] {
         rules.push(rule(
             vec![Condition::Family(family)],
@@ -114,26 +215,157 @@ fn postrouting() -> Chain {
             Verdict::Masquerade,
         ));
     }
-    Chain {
-        name: "postrouting",
-        kind: ChainKind::Nat,
-        hook: Hook::Postrouting,
-        priority: PRIORITY_SOURCE_NAT,
+    base_chain(
+        "postrouting",
+        ChainKind::Nat,
+        Hook::Postrouting,
+        PRIORITY_SOURCE_NAT,
         rules,
-    }
+    )
 }
 
 /// Where `net.bridge.bridge-nf-call-iptables` is on, as Docker and Kubernetes have it, packets pass the hooks
 /// once on each bridge. A leaf bridge is only a part of its network: what it carries is tracked and translated
 /// when it passes the network's own bridge, and would lose its source if that happened before.
+///
+/// Bridges route loopback addresses so that the host reaches published ports at 127.0.0.1; nobody behind them
+/// may use that to reach what listens there.
 fn prerouting() -> Chain {
-    Chain {
-        name: "prerouting",
-        kind: ChainKind::Filter,
-        hook: Hook::Prerouting,
-        priority: PRIORITY_RAW,
-        rules: vec![rule(vec![from(SetName::Leaves)], Verdict::Untracked)],
+    let loopback = Condition::Within(Destination(V4), IpNet::V4(LOOPBACK));
+    let rules = vec![
+        rule(
+            vec![from(SetName::Bridges), Condition::Family(V4), loopback],
+            Verdict::Drop,
+        ),
+        rule(vec![from(SetName::Leaves)], Verdict::Untracked),
+    ];
+    base_chain(
+        "prerouting",
+        ChainKind::Filter,
+        Hook::Prerouting,
+        PRIORITY_RAW,
+        rules,
+    )
+}
+
+/// Published ports, for what arrives. What is published at a loopback address is for the host alone, and a
+/// link-local source cannot be routed.
+fn publish() -> Chain {
+    let mut rules = vec![
+        rule(vec![Condition::Elsewhere], Verdict::Return),
+        rule(
+            vec![
+                Condition::Arrived,
+                Condition::Family(V4),
+                Condition::Within(Destination(V4), IpNet::V4(LOOPBACK)),
+            ],
+            Verdict::Return,
+        ),
+        rule(
+            vec![
+                Condition::Family(V6),
+                Condition::Within(Source(V6), IpNet::V6(LINK_LOCAL)),
+            ],
+            Verdict::Return,
+        ),
+    ];
+    rules.extend(translations(V4));
+    rules.extend(translations(V6));
+    rules.extend(relays());
+    base_chain(
+        "publish",
+        ChainKind::Nat,
+        Hook::Prerouting,
+        PRIORITY_DESTINATION_NAT,
+        rules,
+    )
+}
+
+/// Published ports, for what the host itself sends. The kernel routes nothing to or from `::1` beyond the
+/// loopback interface: that goes to the relay.
+fn publish_own() -> Chain {
+    let to_loopback = || {
+        vec![
+            Condition::Family(V6),
+            Condition::Within(Destination(V6), IpNet::V6(LOOPBACK6)),
+        ]
+    };
+    let mut rules = vec![rule(vec![Condition::Elsewhere], Verdict::Return)];
+    rules.extend(translations(V4));
+    for mut relay in relays() {
+        relay.when = to_loopback();
+        rules.push(relay);
     }
+    rules.push(rule(to_loopback(), Verdict::Return));
+    rules.extend(translations(V6));
+    rules.extend(relays());
+    base_chain(
+        "publish-own",
+        ChainKind::Nat,
+        Hook::Output,
+        PRIORITY_DESTINATION_NAT,
+        rules,
+    )
+}
+
+fn translations(family: Family) -> [Rule; 3] {
+    let (any, at, range) = match family {
+        V4 => (
+            SetName::PublishAny4,
+            SetName::PublishAt4,
+            SetName::PublishRange4,
+        ),
+        V6 => (
+            SetName::PublishAny6,
+            SetName::PublishAt6,
+            SetName::PublishRange6,
+        ),
+    };
+    let translate = |fields, map| {
+        rule(
+            vec![Condition::Family(family)],
+            Verdict::Dnat(family, fields, map),
+        )
+    };
+    [
+        translate(vec![Protocol, DestinationPort], any),
+        translate(vec![Protocol, Destination(family), DestinationPort], at),
+        translate(
+            vec![
+                Source(family),
+                Protocol,
+                Destination(family),
+                DestinationPort,
+            ],
+            range,
+        ),
+    ]
+}
+
+fn relays() -> [Rule; 2] {
+    let redirect = |fields, map| rule(vec![Condition::Family(V6)], Verdict::Redirect(fields, map));
+    [
+        redirect(vec![Protocol, DestinationPort], SetName::RelayAny6),
+        redirect(
+            vec![Source(V6), Protocol, Destination(V6), DestinationPort],
+            SetName::RelayRange6,
+        ),
+    ]
+}
+
+fn base_chain(
+    name: &'static str,
+    kind: ChainKind,
+    hook: Hook,
+    priority: i32,
+    rules: Vec<Rule>,
+) -> Chain {
+    let base = Some(Base {
+        kind,
+        hook,
+        priority,
+    });
+    Chain { name, base, rules }
 }
 
 fn rule(when: Vec<Condition>, verdict: Verdict) -> Rule {
@@ -183,11 +415,8 @@ mod tests {
     #[test]
     fn foreign_traffic_leaves_first_and_isolation_comes_before_the_outside() {
         let rules = ruleset();
-        let text: Vec<String> = rules.chains[0]
-            .rules
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let forward = rules.chains.iter().find(|c| c.name == "forward").unwrap();
+        let text: Vec<String> = forward.rules.iter().map(ToString::to_string).collect();
         assert_eq!(text[0], "iifname != @bridges oifname != @bridges return");
         let at = |wanted: &str| text.iter().position(|rule| rule == wanted).unwrap();
         assert!(at("iifname @bridges oifname @bridges drop") < at("iifname @bridges accept"));
@@ -202,7 +431,7 @@ mod tests {
         assert_eq!(rules.digest(), ruleset().digest());
         assert_eq!(base().digest, rules.digest());
         let mut fewer = (*rules).clone();
-        fewer.chains[0].rules.pop();
+        fewer.chains[1].rules.pop();
         assert_ne!(fewer.digest(), rules.digest());
     }
 }

@@ -44,6 +44,9 @@ pub enum LinkKind {
     Bridge {
         /// IGMP and MLD snooping (`IFLA_BR_MCAST_SNOOPING`).
         snooping: bool,
+        /// Loopback addresses may be routed over it (`route_localnet`): the host reaches through it what it
+        /// asks of 127.0.0.1.
+        localnet: bool,
     },
     /// The end of a veth from which the pair is made; the other end is made in its namespace at once.
     Veth {
@@ -70,6 +73,9 @@ pub struct Port {
     pub flood: bool,
     /// A frame may leave by the port it came from.
     pub hairpin: bool,
+    /// What arrives at the port goes to the host as if this bridge had received it, past all bridging: where
+    /// br_netfilter is on, translation would otherwise happen within the bridge and not for the host.
+    pub direct: Option<IfName>,
 }
 
 impl LinkSpec {
@@ -107,7 +113,12 @@ impl fmt::Display for LinkKey {
 impl fmt::Display for LinkSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            LinkKind::Bridge { snooping } => write!(f, "bridge{}", on(*snooping, " snooping"))?,
+            LinkKind::Bridge { snooping, localnet } => write!(
+                f,
+                "bridge{}{}",
+                on(*snooping, " snooping"),
+                on(*localnet, " localnet")
+            )?,
             LinkKind::Veth { peer, .. } => write!(f, "veth to {peer}")?,
             LinkKind::Peer { pair } => write!(f, "veth end of {pair}")?,
         }
@@ -121,6 +132,9 @@ impl fmt::Display for LinkSpec {
                 on(port.flood, " flood")
             )?;
             f.write_str(on(port.hairpin, " hairpin"))?;
+            if let Some(bridge) = port.direct {
+                write!(f, " direct to {bridge}")?;
+            }
         }
         write!(
             f,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::port::{PortRange, Protocol};
 use crate::name::IfName;
 
+pub mod flows;
 pub mod ruleset;
 
 pub use ruleset::Ruleset;
@@ -54,6 +56,50 @@ pub enum SetName {
     Snat4,
     /// The same for IPv6.
     Snat6,
+    /// `proto . port` at every IPv4 address of the host, to `address . least port . greatest port`.
+    PublishAny4,
+    /// The same for IPv6.
+    PublishAny6,
+    /// `proto . address . port`, to the same data.
+    PublishAt4,
+    /// The same for IPv6.
+    PublishAt6,
+    /// `source . proto . address . ports`, to the same data (intervals): ranges, and what only some may reach.
+    PublishRange4,
+    /// The same for IPv6.
+    PublishRange6,
+    /// `proto . port` at every IPv6 address of the host, to the port of the relay: where no translation leads.
+    RelayAny6,
+    /// `source . proto . address . ports`, to the port of the relay (intervals).
+    RelayRange6,
+    /// `source . destination` that are one endpoint, which reaches itself through the host.
+    Hairpin4,
+    /// The same for IPv6.
+    Hairpin6,
+    /// `source . destination` on one plain link layer, where replies would bypass the host (intervals).
+    Plain4,
+    /// The same for IPv6.
+    Plain6,
+    /// `source . destination . proto . ports` of links (intervals).
+    Links4,
+    /// The same for IPv6.
+    Links6,
+    /// `destination . proto . port` that is open on a routed network.
+    Routed4,
+    /// The same for IPv6.
+    Routed6,
+    /// `source . destination . proto . ports` that are open on a routed network (intervals).
+    RoutedRange4,
+    /// The same for IPv6.
+    RoutedRange6,
+    /// `ifname`: bridges whose IPv4 endpoints answer echo requests from outside.
+    Echo4,
+    /// The same for IPv6.
+    Echo6,
+    /// `ifname`: bridges whose IPv4 endpoints are open to the outside.
+    Open4,
+    /// The same for IPv6.
+    Open6,
 }
 
 /// Identity: a value in a set.
@@ -81,11 +127,17 @@ pub enum Field {
     Address(IpAddr),
     /// All addresses of a subnet (an interval).
     Net(IpNet),
+    /// A transport protocol.
+    Protocol(Protocol),
+    /// A port, or the number 0 where it stands for a bound.
+    Port(u16),
+    /// All ports of a range (an interval).
+    Ports(PortRange),
 }
 
 impl SetName {
     /// Every set, in the order in which the table declares them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 30] = [
         Self::Bridges,
         Self::Intra,
         Self::Internal,
@@ -94,6 +146,28 @@ impl SetName {
         Self::Masquerade6,
         Self::Snat4,
         Self::Snat6,
+        Self::PublishAny4,
+        Self::PublishAny6,
+        Self::PublishAt4,
+        Self::PublishAt6,
+        Self::PublishRange4,
+        Self::PublishRange6,
+        Self::RelayAny6,
+        Self::RelayRange6,
+        Self::Hairpin4,
+        Self::Hairpin6,
+        Self::Plain4,
+        Self::Plain6,
+        Self::Links4,
+        Self::Links6,
+        Self::Routed4,
+        Self::Routed6,
+        Self::RoutedRange4,
+        Self::RoutedRange6,
+        Self::Echo4,
+        Self::Echo6,
+        Self::Open4,
+        Self::Open6,
     ];
 
     /// The name in the table.
@@ -107,6 +181,28 @@ impl SetName {
             Self::Masquerade6 => "masquerade6",
             Self::Snat4 => "snat4",
             Self::Snat6 => "snat6",
+            Self::PublishAny4 => "publish_any4",
+            Self::PublishAny6 => "publish_any6",
+            Self::PublishAt4 => "publish_at4",
+            Self::PublishAt6 => "publish_at6",
+            Self::PublishRange4 => "publish_range4",
+            Self::PublishRange6 => "publish_range6",
+            Self::RelayAny6 => "relay_any6",
+            Self::RelayRange6 => "relay_range6",
+            Self::Hairpin4 => "hairpin4",
+            Self::Hairpin6 => "hairpin6",
+            Self::Plain4 => "plain4",
+            Self::Plain6 => "plain6",
+            Self::Links4 => "links4",
+            Self::Links6 => "links6",
+            Self::Routed4 => "routed4",
+            Self::Routed6 => "routed6",
+            Self::RoutedRange4 => "routed_range4",
+            Self::RoutedRange6 => "routed_range6",
+            Self::Echo4 => "echo4",
+            Self::Echo6 => "echo6",
+            Self::Open4 => "open4",
+            Self::Open6 => "open6",
         }
     }
 
@@ -122,6 +218,9 @@ impl fmt::Display for Field {
             Self::Name(name) => write!(f, "{name}"),
             Self::Address(ip) => write!(f, "{ip}"),
             Self::Net(net) => write!(f, "{net}"),
+            Self::Protocol(protocol) => write!(f, "{protocol}"),
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Ports(ports) => write!(f, "{ports}"),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
+
 use super::{SetName, TABLE};
 
 /// The constant rules of our table.
@@ -16,15 +18,15 @@ pub struct Ruleset {
     pub chains: Vec<Chain>,
 }
 
-/// A named set, or a map when it has `data`.
+/// A named set, or a map when it has data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     /// Its name.
     pub name: SetName,
     /// The type of an element's key; several are a concatenation.
     pub key: &'static [Type],
-    /// What a map's element leads to.
-    pub data: Option<Type>,
+    /// What a map's element leads to; empty for a set.
+    pub data: &'static [Type],
     /// Whether an element may stand for a range.
     pub interval: bool,
 }
@@ -38,21 +40,33 @@ pub enum Type {
     Ipv4,
     /// `ipv6_addr`.
     Ipv6,
+    /// `inet_proto`.
+    Protocol,
+    /// `inet_service`.
+    Port,
 }
 
-/// A base chain.
+/// A chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name, which is the hook's by habit.
+    /// Its name.
     pub name: &'static str,
+    /// Where packets enter it; none is the chain that is the user's: rules only jump to it, its own are never
+    /// part of the constant ones.
+    pub base: Option<Base>,
+    /// Tried in order.
+    pub rules: Vec<Rule>,
+}
+
+/// Where packets enter a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
     /// Filter or nat.
     pub kind: ChainKind,
-    /// Where packets enter it.
+    /// The hook.
     pub hook: Hook,
     /// Its place among the chains of the hook.
     pub priority: i32,
-    /// Tried in order.
-    pub rules: Vec<Rule>,
 }
 
 /// What a base chain may do (nft(8), CHAINS).
@@ -103,6 +117,12 @@ pub enum Condition {
     Family(Family),
     /// An ICMP message type, of either version.
     Icmp(Family, u8),
+    /// `fib daddr type` is not `local`: the packet is not for an address of this host.
+    Elsewhere,
+    /// `iifname` is not `lo`: the packet came from outside of this host's own stack.
+    Arrived,
+    /// An address is in a subnet.
+    Within(Selector, IpNet),
 }
 
 /// A field of a packet.
@@ -114,10 +134,16 @@ pub enum Selector {
     OutputInterface,
     /// `ip saddr` or `ip6 saddr`; the rule must ask for the family first.
     Source(Family),
+    /// `ip daddr` or `ip6 daddr`; the rule must ask for the family first.
+    Destination(Family),
+    /// `meta l4proto`.
+    Protocol,
+    /// `th dport`: of every protocol that begins with its ports.
+    DestinationPort,
 }
 
 /// A version of the Internet protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -126,7 +152,7 @@ pub enum Family {
 }
 
 /// What is done with a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Let it through this chain.
     Accept,
@@ -138,6 +164,15 @@ pub enum Verdict {
     Untracked,
     /// The address of the link it leaves by becomes its source.
     Masquerade,
+    /// Go through the rules of a chain, then on with the next one.
+    Jump(&'static str),
+    /// Its destination becomes what the map says of these fields: an address, and the port that lies as far
+    /// behind the least one as the packet's port behind a multiple of the count of ports
+    /// (`NF_NAT_RANGE_PROTO_OFFSET` from base 0). What the map does not know goes on to the next rule.
+    Dnat(Family, Vec<Selector>, SetName),
+    /// It goes to this host, to the port that the map says of these fields. What the map does not know goes on
+    /// to the next rule.
+    Redirect(Vec<Selector>, SetName),
     /// Its source becomes what the map says of its source; a source that the map does not know goes on to the
     /// next rule.
     SnatBySource(Family, SetName),
@@ -167,14 +202,43 @@ impl Ruleset {
 impl Set {
     /// The declaration of the set of that name: what its elements are made of never varies.
     pub fn of(name: SetName) -> Self {
-        const NAME: &[Type] = &[Type::Interface];
-        let (key, data, interval) = match name {
-            SetName::Bridges | SetName::Internal | SetName::Leaves => (NAME, None, false),
-            SetName::Intra => (&[Type::Interface, Type::Interface][..], None, false),
-            SetName::Masquerade4 => (&[Type::Ipv4][..], None, true),
-            SetName::Masquerade6 => (&[Type::Ipv6][..], None, true),
-            SetName::Snat4 => (&[Type::Ipv4][..], Some(Type::Ipv4), true),
-            SetName::Snat6 => (&[Type::Ipv6][..], Some(Type::Ipv6), true),
+        use Type::{Interface, Ipv4, Ipv6, Port, Protocol};
+        const INTERVAL: bool = true;
+        const TARGET4: &[Type] = &[Ipv4, Port, Port];
+        const TARGET6: &[Type] = &[Ipv6, Port, Port];
+        let (key, data, interval): (&[Type], &[Type], bool) = match name {
+            SetName::Bridges
+            | SetName::Internal
+            | SetName::Leaves
+            | SetName::Echo4
+            | SetName::Echo6
+            | SetName::Open4
+            | SetName::Open6 => (&[Interface], &[], false),
+            SetName::Intra => (&[Interface, Interface], &[], false),
+            SetName::Masquerade4 => (&[Ipv4], &[], INTERVAL),
+            SetName::Masquerade6 => (&[Ipv6], &[], INTERVAL),
+            SetName::Snat4 => (&[Ipv4], &[Ipv4], INTERVAL),
+            SetName::Snat6 => (&[Ipv6], &[Ipv6], INTERVAL),
+            SetName::PublishAny4 => (&[Protocol, Port], TARGET4, false),
+            SetName::PublishAny6 => (&[Protocol, Port], TARGET6, false),
+            SetName::PublishAt4 => (&[Protocol, Ipv4, Port], TARGET4, false),
+            SetName::PublishAt6 => (&[Protocol, Ipv6, Port], TARGET6, false),
+            SetName::PublishRange4 => (&[Ipv4, Protocol, Ipv4, Port], TARGET4, INTERVAL),
+            SetName::PublishRange6 => (&[Ipv6, Protocol, Ipv6, Port], TARGET6, INTERVAL),
+            SetName::RelayAny6 => (&[Protocol, Port], &[Port], false),
+            SetName::RelayRange6 => (&[Ipv6, Protocol, Ipv6, Port], &[Port], INTERVAL),
+            SetName::Hairpin4 => (&[Ipv4, Ipv4], &[], false),
+            SetName::Hairpin6 => (&[Ipv6, Ipv6], &[], false),
+            SetName::Plain4 => (&[Ipv4, Ipv4], &[], INTERVAL),
+            SetName::Plain6 => (&[Ipv6, Ipv6], &[], INTERVAL),
+            SetName::Links4 | SetName::RoutedRange4 => {
+                (&[Ipv4, Ipv4, Protocol, Port], &[], INTERVAL)
+            }
+            SetName::Links6 | SetName::RoutedRange6 => {
+                (&[Ipv6, Ipv6, Protocol, Port], &[], INTERVAL)
+            }
+            SetName::Routed4 => (&[Ipv4, Protocol, Port], &[], false),
+            SetName::Routed6 => (&[Ipv6, Protocol, Port], &[], false),
         };
         Self {
             name,
@@ -192,6 +256,8 @@ impl Type {
             Self::Interface => "ifname",
             Self::Ipv4 => "ipv4_addr",
             Self::Ipv6 => "ipv6_addr",
+            Self::Protocol => "inet_proto",
+            Self::Port => "inet_service",
         }
     }
 
@@ -200,6 +266,8 @@ impl Type {
         match self {
             Self::Interface | Self::Ipv6 => 16,
             Self::Ipv4 => 4,
+            Self::Protocol => 1,
+            Self::Port => 2,
         }
     }
 }
@@ -242,16 +310,19 @@ impl fmt::Display for Ruleset {
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.data.is_some() { "map" } else { "set" };
-        let key: Vec<&str> = self.key.iter().map(|part| part.as_str()).collect();
+        let word = if self.data.is_empty() { "set" } else { "map" };
+        let joined = |types: &[Type]| {
+            let words: Vec<&str> = types.iter().map(|part| part.as_str()).collect();
+            words.join(" . ")
+        };
         write!(
             f,
             "  {word} {} {{ type {}",
             self.name.as_str(),
-            key.join(" . ")
+            joined(self.key)
         )?;
-        if let Some(data) = self.data {
-            write!(f, " : {}", data.as_str())?;
+        if !self.data.is_empty() {
+            write!(f, " : {}", joined(self.data))?;
         }
         f.write_str(if self.interval {
             "; flags interval; }\n"
@@ -263,14 +334,16 @@ impl fmt::Display for Set {
 
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "  chain {} {{\n    type {} hook {} priority {}; policy accept;",
-            self.name,
-            self.kind.as_str(),
-            self.hook.as_str(),
-            self.priority
-        )?;
+        writeln!(f, "  chain {} {{", self.name)?;
+        if let Some(base) = &self.base {
+            writeln!(
+                f,
+                "    type {} hook {} priority {}; policy accept;",
+                base.kind.as_str(),
+                base.hook.as_str(),
+                base.priority
+            )?;
+        }
         for rule in &self.rules {
             writeln!(f, "    {rule}")?;
         }
@@ -304,6 +377,12 @@ impl fmt::Display for Condition {
             Self::Family(Family::V6) => f.write_str("meta nfproto ipv6"),
             Self::Icmp(Family::V4, kind) => write!(f, "icmp type {kind}"),
             Self::Icmp(Family::V6, kind) => write!(f, "icmpv6 type {kind}"),
+            Self::Elsewhere => f.write_str("fib daddr type != local"),
+            Self::Arrived => f.write_str("iifname != \"lo\""),
+            Self::Within(selector, net) => {
+                write_selectors(f, &[*selector])?;
+                write!(f, " {net}")
+            }
         }
     }
 }
@@ -318,6 +397,10 @@ fn write_selectors(f: &mut fmt::Formatter<'_>, selectors: &[Selector]) -> fmt::R
             Selector::OutputInterface => "oifname",
             Selector::Source(Family::V4) => "ip saddr",
             Selector::Source(Family::V6) => "ip6 saddr",
+            Selector::Destination(Family::V4) => "ip daddr",
+            Selector::Destination(Family::V6) => "ip6 daddr",
+            Selector::Protocol => "meta l4proto",
+            Selector::DestinationPort => "th dport",
         })?;
     }
     Ok(())
@@ -331,6 +414,20 @@ impl fmt::Display for Verdict {
             Self::Return => f.write_str("return"),
             Self::Untracked => f.write_str("notrack"),
             Self::Masquerade => f.write_str("masquerade"),
+            Self::Jump(chain) => write!(f, "jump {chain}"),
+            Self::Dnat(family, selectors, map) => {
+                f.write_str(match family {
+                    Family::V4 => "dnat ip to ",
+                    Family::V6 => "dnat ip6 to ",
+                })?;
+                write_selectors(f, selectors)?;
+                write!(f, " map @{}", map.as_str())
+            }
+            Self::Redirect(selectors, map) => {
+                f.write_str("redirect to :")?;
+                write_selectors(f, selectors)?;
+                write!(f, " map @{}", map.as_str())
+            }
             Self::SnatBySource(Family::V4, map) => {
                 write!(f, "snat ip to ip saddr map @{}", map.as_str())
             }
