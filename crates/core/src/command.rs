@@ -1,10 +1,31 @@
 //! Requests, checked for form; the controller checks them against what exists.
 
-use crate::model::{EndpointSpec, NetworkSpec, SandboxSpec};
+use std::path::PathBuf;
+
+use tombolo_netstate::object::port::{HostAddress, PortRange, Protocol};
+
+use crate::model::{EndpointSpec, NetworkSpec, Publication, SandboxSpec};
 
 /// How people point at an object: its name, its id, or the beginning of its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference(pub String);
+
+/// Which publications are meant: those that fit all that is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicationMatch {
+    /// The words that were used.
+    pub text: String,
+    /// Of this protocol.
+    pub protocol: Option<Protocol>,
+    /// At this address of the host.
+    pub address: Option<HostAddress>,
+    /// At these ports of the host.
+    pub ports: Option<PortRange>,
+    /// Of these ports of the sandbox.
+    pub container: Option<PortRange>,
+    /// At this Unix socket.
+    pub socket: Option<PathBuf>,
+}
 
 /// What can be asked of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +87,27 @@ pub enum Command {
     /// Take a sandbox's namespace away; its endpoints keep their addresses.
     StopSandbox(Reference),
     /// Give a stopped sandbox a namespace again and attach its endpoints.
-    StartSandbox(Reference),
+    StartSandbox {
+        /// The sandbox.
+        sandbox: Reference,
+        /// Ports of the host for its automatic publications, by their place in the list; what is not named
+        /// keeps its ports.
+        picked: Vec<(usize, PortRange)>,
+    },
+    /// Publish ports of a sandbox, or change who may use published ones.
+    Publish {
+        /// The sandbox.
+        sandbox: Reference,
+        /// What is published.
+        publications: Vec<Publication>,
+    },
+    /// Take publications of a sandbox back.
+    Unpublish {
+        /// The sandbox.
+        sandbox: Reference,
+        /// Each fits at least one.
+        publications: Vec<PublicationMatch>,
+    },
     /// Compare everything with the kernel and only say what differs.
     Drift,
     /// Compare everything with the kernel and mend what differs.

@@ -28,6 +28,7 @@ mod endpoint;
 mod job;
 mod network;
 mod planning;
+mod publication;
 mod query;
 mod repair;
 mod restore;
@@ -37,6 +38,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use publication::{Linked, Published, RelayTask};
 pub use query::{DryRun, ExplainedObject, ObjectState};
 pub use restore::Restored;
 
@@ -213,7 +215,15 @@ impl Controller {
                 keep_endpoints,
             } => self.delete_sandbox(&sandbox, keep_endpoints),
             Command::StopSandbox(reference) => self.stop_sandbox(&reference),
-            Command::StartSandbox(reference) => self.start_sandbox(&reference),
+            Command::StartSandbox { sandbox, picked } => self.start_sandbox(&sandbox, &picked),
+            Command::Publish {
+                sandbox,
+                publications,
+            } => self.publish(&sandbox, publications),
+            Command::Unpublish {
+                sandbox,
+                publications,
+            } => self.unpublish(&sandbox, &publications),
             Command::Drift | Command::Repair => return Ok(None),
         };
         draft.map(Some)
@@ -248,7 +258,7 @@ impl Controller {
     /// The objects that `subject` should have, as its records stand.
     fn objects_of(&self, subject: Subject) -> Result<Objects, Reject> {
         match subject {
-            Subject::Host => Ok(driver::host_objects()),
+            Subject::Host => Ok(driver::host_objects(&self.large_ranges(), self.context())),
             Subject::Network(id) => match self.state.network(id) {
                 Some(network) if network.state != NetworkState::Deleting => {
                     driver::network_objects(network, self.context())

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::BaseSpec;
+use tombolo_netstate::object::port::PortRange;
+use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{Key, Netns, Objects, Spec};
 
 use crate::facts::{Facts, Settings};
@@ -12,8 +14,11 @@ use crate::reject::Reject;
 
 pub mod bridge;
 pub mod firewall;
+pub mod links;
 pub mod mtu;
 pub mod names;
+pub mod publish;
+pub mod reserved;
 
 /// What a planner knows besides the object itself.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +29,25 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
 }
 
-/// What every node has while the daemon owns networks: the constant rules.
-pub fn host_objects() -> Objects {
+/// What every node has while the daemon owns networks: the constant rules, and a list of ports that the kernel
+/// gives to nobody while large ranges are published.
+pub fn host_objects(large_ranges: &[PortRange], context: Context<'_>) -> Objects {
     let ruleset = firewall::ruleset();
     let digest = ruleset.digest();
-    Objects::from([(Key::NftBase, Spec::NftBase(BaseSpec { digest, ruleset }))])
+    let mut objects = Objects::from([(Key::NftBase, Spec::NftBase(BaseSpec { digest, ruleset }))]);
+    let before = context.facts.sysctls.get(reserved::SYSCTL);
+    if let (Some(before), false) = (before, large_ranges.is_empty()) {
+        objects.insert(
+            Key::Sysctl(SysctlKey {
+                path: reserved::SYSCTL.into(),
+            }),
+            Spec::Sysctl(SysctlSpec {
+                value: reserved::with(before, large_ranges).into(),
+                restore: before.as_str().into(),
+            }),
+        );
+    }
+    objects
 }
 
 /// Refuses what the driver of `network` cannot make real.
@@ -70,13 +89,14 @@ pub fn endpoint_objects(
     }
 }
 
-/// The objects of a running sandbox: its namespace and the default routes through the endpoints that were
-/// chosen to be its gateways.
+/// The objects of a running sandbox: its namespace, the default routes through the endpoints that were chosen
+/// to be its gateways, and what its publications need.
 pub fn sandbox_objects(
     sandbox: &Sandbox,
     endpoints: &[(&Network, &Endpoint)],
+    context: Context<'_>,
 ) -> Result<Objects, Reject> {
-    let mut objects = Objects::new();
+    let mut objects = publish::objects(sandbox, endpoints, context);
     let netns = netns_of(sandbox);
     if let Netns::Owned(name) = &netns {
         objects.insert(

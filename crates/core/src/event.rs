@@ -127,9 +127,9 @@ pub enum Effect {
         /// Sysctls to read.
         sysctls: Vec<(SysctlKey, SysctlSpec)>,
     },
-    /// Write the files of a sandbox anew.
+    /// Write the files of a sandbox anew, and tell the relay what it has to do for it.
     WriteFiles(SandboxId),
-    /// Remove the files of a sandbox.
+    /// Remove the files of a sandbox, and what the relay does for it.
     RemoveFiles(SandboxId),
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tombolo_netstate::object::nft::ruleset::Family;
 
 /// The world around us, as it was last seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,25 @@ pub struct Facts {
     pub sysctls: BTreeMap<String, String>,
     /// Identity of this node, from which its unique local addresses are made.
     pub node: [u8; 16],
+    /// Chains of others that drop forwarded packets which they do not know: where our bridges need a permission.
+    pub forward_chains: Vec<ForwardChain>,
+    /// Somebody else's rules drop or refuse some packets for the host itself.
+    pub input_filtered: bool,
+    /// Packets that merely cross a bridge pass the rules of IPv4 or IPv6 as well (`net.bridge.bridge-nf-call-*`).
+    pub bridge_nf: bool,
+    /// Where the daemon's relay takes what the kernel cannot translate; `None` while there is no relay.
+    pub relay_port: Option<u16>,
+}
+
+/// A chain of somebody else in which an accept of ours is needed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ForwardChain {
+    /// Of the table.
+    pub family: Family,
+    /// The table that the chain is in.
+    pub table: String,
+    /// The chain's name.
+    pub chain: String,
 }
 
 /// An interface through which the host reaches the outside.
@@ -55,6 +75,20 @@ pub struct Settings {
     pub mtu: Option<u32>,
     /// Milliseconds before a released address is given out again.
     pub cooldown_ms: u64,
+    /// Whether the host's own firewall decides about published ports where nobody said.
+    pub obey_host_firewall: Obedience,
+}
+
+/// Whether the host's own firewall decides about published ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Obedience {
+    /// Where it has rules that could refuse something.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 impl Default for Settings {
@@ -63,6 +97,7 @@ impl Default for Settings {
             ip_forward: true,
             mtu: None,
             cooldown_ms: 30_000,
+            obey_host_firewall: Obedience::Auto,
         }
     }
 }

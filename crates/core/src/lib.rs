@@ -18,6 +18,6 @@ pub mod subject;
 pub use command::{Command, Reference};
 pub use controller::Controller;
 pub use event::{Decision, Effect, Event, JobId, Notice, Reply, RequestId, Write};
-pub use facts::{Facts, LinkFact, Settings, Uplink};
+pub use facts::{Facts, ForwardChain, LinkFact, Obedience, Settings, Uplink};
 pub use reject::{Code, Kind, Reject};
 pub use subject::Subject;

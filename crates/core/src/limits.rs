@@ -45,3 +45,18 @@ pub const MTU_MAX: u32 = 65_535;
 
 /// Rounds of repair after one observation before the rest is left to the next one.
 pub const REPAIR_ROUNDS_MAX: u32 = 3;
+
+/// Most publications of one sandbox; a range is one.
+pub const PUBLICATIONS_PER_SANDBOX_MAX: usize = 1_024;
+
+/// Most sources that one publication names.
+pub const SOURCES_PER_PUBLICATION_MAX: usize = 256;
+
+/// Most exposed ranges of one sandbox.
+pub const EXPOSED_PER_SANDBOX_MAX: usize = 1_024;
+
+/// Most links of one sandbox.
+pub const LINKS_PER_SANDBOX_MAX: usize = 64;
+
+/// Ports of a range up to which each is held by a socket of its own, and the most that can be relayed.
+pub const RANGE_SOCKETS_MAX: u32 = 64;

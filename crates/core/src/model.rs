@@ -2,10 +2,13 @@
 
 pub mod endpoint;
 pub mod network;
+pub mod publication;
 pub mod sandbox;
 
 pub use endpoint::{Attachment, Endpoint, EndpointSpec};
 pub use network::{
-    Driver, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetPick, SubnetSpec,
+    Driver, GatewayMode, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetPick,
+    SubnetSpec,
 };
+pub use publication::{Exposed, Link, Publication};
 pub use sandbox::{DnsSettings, Sandbox, SandboxNetns, SandboxSpec, SandboxState};

@@ -106,6 +106,20 @@ codes! {
     UnknownOption "unknown_option" Invalid;
     /// A combination that makes no sense.
     InvalidCombination "invalid_combination" Invalid;
+    /// A port or range of ports that cannot be.
+    InvalidPort "invalid_port" Invalid;
+    /// The port of the host belongs to someone.
+    PortTaken "port_taken" Conflict;
+    /// No such publication.
+    UnknownPublication "unknown_publication" Invalid;
+    /// No such link, or to something that cannot be linked.
+    UnknownLink "unknown_link" Invalid;
+    /// Links that lead back to where they begin.
+    LinkLoop "link_loop" Invalid;
+    /// Nothing of the sandbox can be reached through the host.
+    NotPublishable "not_publishable" Invalid;
+    /// The address is not one of this host.
+    AddressNotHere "address_not_here" Invalid;
     /// A count or size beyond its limit.
     LimitReached "limit_reached" Conflict;
     /// Too many requests wait.

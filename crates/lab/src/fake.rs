@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tombolo_netstate::object::address::AddressKey;
 use tombolo_netstate::object::link::{LinkKey, LinkKind};
 use tombolo_netstate::object::netns::NetnsKey;
+use tombolo_netstate::object::port::PortKey;
 use tombolo_netstate::plan::Op;
 use tombolo_netstate::{Action, Edge, Key, Netns, Objects, Outcome, Plan, Report, Spec};
 
@@ -142,7 +143,7 @@ impl FakeKernel {
         if matches!(fault, Fault::CrashAfter(_)) {
             return Err(Died);
         }
-        let fine = |edge: &&Edge| !broken.contains(&announced_key(edge));
+        let fine = |edge: &&Edge| announced_key(edge).is_none_or(|key| !broken.contains(&key));
         self.announced
             .extend(plan.edges.iter().filter(fine).cloned());
         Ok(report)
@@ -187,6 +188,11 @@ impl FakeKernel {
     /// Foreign objects that a plan named.
     pub fn trespasses(&self) -> &[Key] {
         &self.trespasses
+    }
+
+    /// Lets a program of the host hold ports, as if it had been there first.
+    pub fn take_ports(&mut self, ports: PortKey) {
+        self.machine.foreign_ports.push(ports);
     }
 
     /// The messages sent so far.
@@ -302,15 +308,18 @@ fn fault_at(fault: Fault, at: usize) -> Fault {
     }
 }
 
-fn announced_key(edge: &Edge) -> Key {
+fn announced_key(edge: &Edge) -> Option<Key> {
     let Edge::Announce {
         netns, link, ip, ..
-    } = edge;
-    Key::Address(AddressKey {
+    } = edge
+    else {
+        return None;
+    };
+    Some(Key::Address(AddressKey {
         netns: netns.clone(),
         link: *link,
         ip: *ip,
-    })
+    }))
 }
 
 /// A name that the same plan needs again cannot be left to the kernel's own time.

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::object::port::{HostAddress, PortKey, PortRange};
 use crate::object::{Key, Objects, Spec};
 
 /// Who wants an object: an opaque name such as `network/…` or `endpoint/…`.
@@ -101,6 +103,57 @@ impl Desired {
     /// All keys that should exist.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.objects.keys()
+    }
+
+    /// Somebody else than `but` who wants a port that `wanted` holds, and the reservation that says so.
+    pub fn port_holder(&self, wanted: &PortKey, but: &Owner) -> Option<(&PortKey, &Owner)> {
+        let least = PortRange::LEAST;
+        let mut from = Bound::Included(PortKey {
+            protocol: wanted.protocol,
+            address: HostAddress::Any,
+            ports: least,
+        });
+        // One step for each address at which ports of the protocol are held.
+        loop {
+            let start = from.map(Key::Port);
+            let (key, _) = self.objects.range((start, Bound::Unbounded)).next()?;
+            let Key::Port(first) = key else { return None };
+            if first.protocol != wanted.protocol {
+                return None;
+            }
+            if first.address.overlaps(wanted.address)
+                && let Some(found) = self.port_holder_at(first.address, wanted, but)
+            {
+                return Some(found);
+            }
+            from = Bound::Excluded(PortKey {
+                ports: PortRange::GREATEST,
+                ..first.clone()
+            });
+        }
+    }
+
+    fn port_holder_at(
+        &self,
+        address: HostAddress,
+        wanted: &PortKey,
+        but: &Owner,
+    ) -> Option<(&PortKey, &Owner)> {
+        let until = Key::Port(PortKey {
+            protocol: wanted.protocol,
+            address,
+            ports: PortRange::from_to_end(wanted.ports.last()),
+        });
+        // Ranges at one address do not overlap, so that the first one that ends too early ends the search.
+        let below = self.objects.range(..=until).rev();
+        let held = below.map_while(|(key, held)| match key {
+            Key::Port(port) if port.protocol == wanted.protocol && port.address == address => {
+                port.ports.overlaps(wanted.ports).then_some((port, held))
+            }
+            _ => None,
+        });
+        held.filter_map(|(port, held)| Some((port, held.owners.iter().find(|o| *o != but)?)))
+            .next()
     }
 
     /// Everything desired, without owners.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::state::publishes_large_range;
 use crate::event::{JobId, Write};
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::model::{Endpoint, Network, Sandbox};
@@ -43,6 +44,14 @@ impl Change {
     /// Also plans `subject` anew.
     pub(crate) fn touch(&mut self, subject: Subject) {
         self.dirty.insert(subject);
+    }
+
+    /// Whether a sandbox published large ranges before.
+    pub(crate) fn had_large_ranges(&self, sandbox: SandboxId) -> bool {
+        self.undo.iter().any(|step| match step {
+            Undo::Sandbox(id, Some(before)) => *id == sandbox && publishes_large_range(before),
+            _ => false,
+        })
     }
 
     /// Adds a write that has no record behind it.

@@ -5,15 +5,17 @@ use std::net::IpAddr;
 
 use tombolo_netstate::diff::vanishing;
 use tombolo_netstate::object::link::LinkKind;
+use tombolo_netstate::object::port::{HostAddress, PortKey};
 use tombolo_netstate::object::sysctl::SysctlKey;
 use tombolo_netstate::{Action, Key, Netns, Op, Outcome, Plan, Report, Spec, diff};
 
 use super::change::{Change, Undo};
 use super::endpoint::ports_of;
+use super::publication::not_here;
 use super::{Controller, Draft, Halt};
 use crate::event::{Decision, Effect, JobId, Reply, RequestId};
 use crate::id::{EndpointId, NetworkId, SandboxId};
-use crate::model::{NetworkState, SandboxState};
+use crate::model::{NetworkState, Sandbox, SandboxState};
 use crate::record;
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -57,6 +59,10 @@ pub(super) enum Done {
     EndpointGone(EndpointId),
     /// The sandbox runs with its endpoints.
     SandboxRunning(SandboxId),
+    /// The sandbox's ports are published as asked.
+    Published(SandboxId),
+    /// Publications of the sandbox are gone.
+    Unpublished(SandboxId),
     /// The sandbox has no namespace any more.
     SandboxStopped(SandboxId),
     /// The sandbox is gone, with these endpoints.
@@ -98,6 +104,8 @@ impl Done {
             Self::EndpointReady(_)
             | Self::EndpointLeft(..)
             | Self::SandboxRunning(_)
+            | Self::Published(_)
+            | Self::Unpublished(_)
             | Self::SandboxStopped(_)
             | Self::SandboxGone(..)
             | Self::Compared { .. }
@@ -115,6 +123,11 @@ impl Controller {
         decision: &mut Decision,
     ) -> Result<(), Halt> {
         let Draft { mut change, done } = draft;
+        self.spread(&mut change);
+        if let Some(job) = change.dirty.iter().find_map(|s| self.busy.get(s).copied()) {
+            self.forget(change);
+            return Err(Halt::Wait(job));
+        }
         let plan = match self.plan(&change) {
             Ok(plan) => plan,
             Err(halt) => {
@@ -394,6 +407,7 @@ impl Controller {
                 self.erase_endpoint(now_ms, id, &mut change, decision);
                 Reply::Done
             }
+            Done::Published(id) | Done::Unpublished(id) => Reply::Sandbox(id),
             Done::SandboxRunning(id) | Done::SandboxStopped(id) => {
                 self.settle_sandbox(id, &mut change, decision);
                 Reply::Sandbox(id)
@@ -410,8 +424,28 @@ impl Controller {
             Done::Refreshed => Reply::Done,
         };
         Self::store(decision, change.take_writes(None), job.done.durable());
+        self.tell_outside(job, decision);
         if let Some(request) = job.request {
             decision.replies.push((request, Ok(reply)));
+        }
+    }
+
+    /// Has the files and relays of sandboxes brought up to date whose publications or links a job concerned.
+    fn tell_outside(&self, job: &Job, decision: &mut Decision) {
+        for subject in &job.subjects {
+            let Subject::Sandbox(id) = subject else {
+                continue;
+            };
+            let effect = Effect::WriteFiles(*id);
+            let concerned = |s: &Sandbox| {
+                !s.spec.publications.is_empty()
+                    || !s.spec.links.is_empty()
+                    || matches!(job.done, Done::Unpublished(_))
+            };
+            if self.state.sandbox(*id).is_some_and(concerned) && !decision.effects.contains(&effect)
+            {
+                decision.effects.push(effect);
+            }
         }
     }
 
@@ -551,11 +585,15 @@ impl Done {
     /// Whether a failed plan takes the request back. Removals go on: what stays is drift and is mended.
     fn withdraws(&self) -> bool {
         match self {
-            Self::NetworkReady(_) | Self::EndpointReady(_) | Self::SandboxRunning(_) => true,
+            Self::NetworkReady(_)
+            | Self::EndpointReady(_)
+            | Self::SandboxRunning(_)
+            | Self::Published(_) => true,
             Self::NetworkGone(_)
             | Self::Pruned(_)
             | Self::EndpointLeft(..)
             | Self::EndpointGone(_)
+            | Self::Unpublished(_)
             | Self::SandboxStopped(_)
             | Self::SandboxGone(..)
             | Self::Compared { .. }
@@ -568,11 +606,22 @@ fn names<Id>(pairs: Vec<(Id, String)>) -> Vec<String> {
     pairs.into_iter().map(|(_, name)| name).collect()
 }
 
+fn port_reject(port: &PortKey, error: &str) -> Reject {
+    match port.address {
+        HostAddress::One(ip) if error.contains("EADDRNOTAVAIL") => not_here(port, ip),
+        _ => Reject::new(Code::PortTaken, port, error)
+            .hint("choose another port or address of the host, or end what holds it"),
+    }
+}
+
 fn kernel_reject(plan: &Plan, key: &Key, error: &str) -> Reject {
     let adopted = |op: &Op| matches!(op.key.netns(), Netns::Adopted { .. });
     if plan.ops.iter().any(adopted) && error.contains("namespace") {
         return Reject::new(Code::MissingNamespace, key, error)
             .hint("the namespace was somebody else's and is gone: make a sandbox for the new one");
+    }
+    if let Key::Port(port) = key {
+        return port_reject(port, error);
     }
     let taken = error.contains("EEXIST") && matches!(key, Key::Link(_));
     let code = if taken {

@@ -17,8 +17,8 @@ use crate::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, NETWORKS_MAX, ROUTES_PER_NETWORK_MAX, SUBNETS_PER_NETWORK_MAX,
 };
 use crate::model::{
-    Driver, Endpoint, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxState, SubnetPick,
-    SubnetSpec,
+    Driver, Endpoint, GatewayMode, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxState,
+    SubnetPick, SubnetSpec,
 };
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -48,7 +48,7 @@ impl Controller {
         }
         self.device_is_free(&device)?;
         // Other machines may be behind a bridge that was there before us: they need its link layer.
-        spec.multicast |= existing || has_other_router(&spec);
+        spec.multicast |= existing || has_other_router(&spec) || is_isolated(&spec);
         let mut network = Network {
             id,
             pools: Vec::new(),
@@ -358,7 +358,9 @@ impl Controller {
         if network.existing {
             self.keep_device_addresses(network, &mut pool);
         }
-        if pool.gateway.is_none() && (!network.existing || network.spec.address_device) {
+        let isolated = network.spec.gateway_mode(subnet.addr().is_ipv6()) == GatewayMode::Isolated;
+        let addressed = !network.existing || network.spec.address_device;
+        if pool.gateway.is_none() && addressed && !isolated {
             pool.gateway = lowest_free(&pool);
         }
         Ok(pool)
@@ -418,6 +420,12 @@ fn has_other_router(spec: &NetworkSpec) -> bool {
                 .keys()
                 .any(|name| name.starts_with("DefaultGatewayIPv"))
         })
+}
+
+/// Whether the host has no address in a family, and so cannot route between endpoints.
+fn is_isolated(spec: &NetworkSpec) -> bool {
+    let isolated = |ipv6| spec.gateway_mode(ipv6) == GatewayMode::Isolated;
+    spec.ipv4 && isolated(false) || spec.ipv6 && isolated(true)
 }
 
 fn check_counts(spec: &NetworkSpec) -> Result<(), Reject> {

@@ -15,7 +15,9 @@ impl Controller {
     pub(super) fn plan(&mut self, change: &Change) -> Result<Plan, Halt> {
         let mut objects = Vec::with_capacity(change.dirty.len());
         for subject in &change.dirty {
-            objects.push((*subject, self.objects_of(*subject)?));
+            let wanted = self.objects_of(*subject)?;
+            self.ports_are_free(*subject, &wanted)?;
+            objects.push((*subject, wanted));
         }
         let mut touched = BTreeSet::new();
         let mut set = Vec::new();

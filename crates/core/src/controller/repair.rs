@@ -369,7 +369,11 @@ impl Controller {
                 .iter()
                 .map(|u| &u.name)
                 .ne(self.facts.uplinks.iter().map(|u| &u.name))
-            || self.device_mtus(&facts) != self.device_mtus(&self.facts);
+            || self.device_mtus(&facts) != self.device_mtus(&self.facts)
+            || facts.forward_chains != self.facts.forward_chains
+            || facts.input_filtered != self.facts.input_filtered
+            || facts.bridge_nf != self.facts.bridge_nf
+            || facts.relay_port != self.facts.relay_port;
         self.facts = facts;
         if follows {
             self.stale.extend(self.every_subject());

@@ -1,9 +1,11 @@
 //! Sandboxes: making, stopping, starting, removing.
 
 use tombolo_netstate::Objects;
+use tombolo_netstate::object::port::PortRange;
 
 use super::change::Change;
 use super::job::Done;
+use super::publication::check_spec;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
 use crate::driver;
@@ -20,12 +22,14 @@ impl Controller {
         &mut self,
         now_ms: u64,
         seed: u128,
-        spec: SandboxSpec,
+        mut spec: SandboxSpec,
         networks: Vec<(Reference, EndpointSpec)>,
     ) -> Result<Draft, Halt> {
         let mut seed = Seed::new(seed);
         let id = SandboxId(seed.draw());
         let name = self.sandbox_name(id, &spec)?;
+        check_spec(&name, &spec)?;
+        self.resolve_links(&mut spec)?;
         if networks.len() > ENDPOINTS_PER_SANDBOX_MAX {
             let message = format!("a sandbox takes {ENDPOINTS_PER_SANDBOX_MAX} networks at most");
             return Err(Reject::new(Code::LimitReached, name, message)
@@ -54,10 +58,22 @@ impl Controller {
                 return Err(halt);
             }
         }
-        Ok(Draft {
-            change,
-            done: Done::SandboxRunning(id),
-        })
+        self.ready_to_run(id, change)
+    }
+
+    /// The draft of a sandbox that begins to run, if its publications and links lead somewhere.
+    fn ready_to_run(&mut self, id: SandboxId, change: Change) -> Result<Draft, Halt> {
+        let checked = self.check_publications(id);
+        match checked.and_then(|()| self.check_links(id)) {
+            Ok(()) => Ok(Draft {
+                change,
+                done: Done::SandboxRunning(id),
+            }),
+            Err(reject) => {
+                self.forget(change);
+                Err(reject.into())
+            }
+        }
     }
 
     pub(super) fn delete_sandbox(
@@ -114,7 +130,11 @@ impl Controller {
         })
     }
 
-    pub(super) fn start_sandbox(&mut self, reference: &Reference) -> Result<Draft, Halt> {
+    pub(super) fn start_sandbox(
+        &mut self,
+        reference: &Reference,
+        picked: &[(usize, PortRange)],
+    ) -> Result<Draft, Halt> {
         let (mut sandbox, endpoints) = self.free_sandbox(reference)?;
         if sandbox.state != SandboxState::Stopped {
             return Err(Reject::new(
@@ -130,6 +150,7 @@ impl Controller {
         let mut change = Change::default();
         sandbox.state = SandboxState::Running;
         sandbox.epoch += 1;
+        Self::take_ports(&mut sandbox, picked);
         self.state.set_sandbox(id, Some(sandbox), &mut change);
         for endpoint in endpoints {
             if let Err(halt) = self.attach(endpoint.id, id, &mut change) {
@@ -137,10 +158,7 @@ impl Controller {
                 return Err(halt);
             }
         }
-        Ok(Draft {
-            change,
-            done: Done::SandboxRunning(id),
-        })
+        self.ready_to_run(id, change)
     }
 
     pub(super) fn sandbox_objects(&self, id: SandboxId) -> Result<Objects, Reject> {
@@ -150,7 +168,10 @@ impl Controller {
         match sandbox.state {
             SandboxState::Stopped | SandboxState::Deleting => Ok(Objects::new()),
             SandboxState::Creating | SandboxState::Running => {
-                driver::sandbox_objects(sandbox, &self.joined(id))
+                let mut objects =
+                    driver::sandbox_objects(sandbox, &self.joined(id), self.context())?;
+                objects.extend(self.link_objects(sandbox));
+                Ok(objects)
             }
         }
     }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::command::Reference;
 use crate::id::{EndpointId, Name, NetworkId, SandboxId, prefix_range};
 use crate::ipam::{LeaseRequest, PoolSpec, Space};
+use crate::limits::RANGE_SOCKETS_MAX;
 use crate::model::{Endpoint, Network, NetworkState, Pool, Sandbox};
 use crate::record;
 use crate::reject::{Code, Reject};
@@ -26,6 +27,10 @@ pub(crate) struct State {
     endpoint_names: BTreeMap<(Name, NetworkId), EndpointId>,
     in_network: BTreeMap<NetworkId, BTreeSet<EndpointId>>,
     in_sandbox: BTreeMap<SandboxId, BTreeSet<EndpointId>>,
+    /// Sandboxes by the name that their links lead to.
+    linked_to: BTreeMap<Name, BTreeSet<SandboxId>>,
+    /// Running sandboxes that publish ranges too large for sockets.
+    large_ranges: BTreeSet<SandboxId>,
     /// Attached endpoints of each leaf bridge.
     leaves: BTreeMap<NetworkId, BTreeMap<u16, u16>>,
     pub(crate) space: Space,
@@ -107,6 +112,23 @@ impl State {
         let mut endpoints: Vec<&Endpoint> = ids.filter_map(|id| self.endpoint(*id)).collect();
         endpoints.sort_by_key(|endpoint| (endpoint.order, endpoint.id));
         endpoints
+    }
+
+    /// The sandboxes that are linked to a sandbox, by its name.
+    pub(crate) fn linked_to(&self, id: SandboxId) -> Vec<SandboxId> {
+        let name = self.sandbox(id).map(|sandbox| &sandbox.name);
+        let linked = name.and_then(|name| self.linked_to.get(name));
+        linked.into_iter().flatten().copied().collect()
+    }
+
+    /// Running sandboxes that publish ranges too large for sockets.
+    pub(crate) fn with_large_ranges(&self) -> impl Iterator<Item = &Sandbox> {
+        self.large_ranges.iter().filter_map(|id| self.sandbox(*id))
+    }
+
+    /// Whether a sandbox is one of them.
+    pub(crate) fn has_large_ranges(&self, id: SandboxId) -> bool {
+        self.large_ranges.contains(&id)
     }
 
     /// How many endpoints are attached to each bridge of a network.
@@ -363,8 +385,19 @@ impl State {
         let before = self.sandboxes.remove(&id);
         if let Some(before) = &before {
             drop_name(&mut self.sandbox_names, &before.name, id);
+            for link in &before.spec.links {
+                drop_member(&mut self.linked_to, link.sandbox.clone(), id);
+            }
         }
+        self.large_ranges.remove(&id);
         if let Some(sandbox) = sandbox {
+            for link in &sandbox.spec.links {
+                let name = link.sandbox.clone();
+                self.linked_to.entry(name).or_default().insert(id);
+            }
+            if publishes_large_range(&sandbox) {
+                self.large_ranges.insert(id);
+            }
             self.sandbox_names.insert(sandbox.name.clone(), id);
             self.sandboxes.insert(id, sandbox);
         }
@@ -408,6 +441,12 @@ impl State {
             self.leaves.remove(&endpoint.network);
         }
     }
+}
+
+/// Whether a running sandbox publishes a range too large for sockets.
+pub(crate) fn publishes_large_range(sandbox: &Sandbox) -> bool {
+    let mut publications = sandbox.spec.publications.iter();
+    sandbox.is_live() && publications.any(|p| p.count() > RANGE_SOCKETS_MAX)
 }
 
 /// The allocator's form of a network's pool.

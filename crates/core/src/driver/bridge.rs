@@ -14,15 +14,17 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
+use tombolo_netstate::object::foreign::{AcceptKey, AcceptSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
+use tombolo_netstate::object::nft::ruleset::Family;
 use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Mac, Netns, Objects, Spec};
 
 use super::{Context, gateway_endpoint, mtu, names};
-use crate::model::{Attachment, Endpoint, Network, Pool};
+use crate::model::{Attachment, Endpoint, GatewayMode, Network, Pool};
 use crate::reject::{Code, Reject};
 
 /// Aux-address names that mean "the endpoints' default router is this one" (as in Docker's `--default-gateway`).
@@ -42,6 +44,7 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
         )
         .hint("boot without ipv6.disable=1, or leave IPv6 out"));
     }
+    check_modes(network)?;
     if !spec.ipv4 && !spec.ipv6 {
         return Err(Reject::new(
             Code::InvalidCombination,
@@ -75,6 +78,43 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
     Ok(())
 }
 
+/// Refuses ways to and from the outside that contradict the rest of the network.
+fn check_modes(network: &Network) -> Result<(), Reject> {
+    let spec = &network.spec;
+    let refuse = |message: &str, hint: &str| {
+        Err(Reject::new(Code::InvalidCombination, &spec.name, message).hint(hint))
+    };
+    for ipv6 in [false, true] {
+        match spec.gateway_mode(ipv6) {
+            GatewayMode::Isolated if !spec.internal => {
+                return refuse(
+                    "the gateway mode `isolated` is for internal networks",
+                    "make the network internal, or choose another mode",
+                );
+            }
+            GatewayMode::Routed | GatewayMode::NatUnprotected if spec.internal => {
+                return refuse(
+                    "an internal network has no way in, so that its gateway mode opens nothing",
+                    "leave the gateway mode out, or do not make the network internal",
+                );
+            }
+            GatewayMode::Isolated if has_gateway(network, ipv6) => {
+                return refuse(
+                    "the gateway mode `isolated` gives the bridge no address, and a gateway is given",
+                    "leave the gateway out, or choose another mode",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn has_gateway(network: &Network, ipv6: bool) -> bool {
+    let mut subnets = network.spec.subnets.iter();
+    subnets.any(|subnet| subnet.gateway.is_some_and(|ip| ip.is_ipv6() == ipv6))
+}
+
 /// The bridge, its gateway addresses, forwarding, and the elements that describe it to the constant rules.
 pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Objects, Reject> {
     let mut objects = Objects::new();
@@ -94,7 +134,42 @@ pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Object
         add_forwarding(&mut objects, network, context);
     }
     add_elements(&mut objects, network, device);
+    add_permissions(&mut objects, network, device, context);
+    if network.existing && routes_loopback(network) {
+        want_sysctl(&mut objects, context, localnet_path(&network.device), "1");
+    }
     Ok(objects)
+}
+
+/// Where the host may send what it asks of 127.0.0.1 (`route_localnet`).
+fn routes_loopback(network: &Network) -> bool {
+    let mode = network.spec.gateway_mode4;
+    let translated = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+    network.spec.ipv4 && !network.spec.internal && translated
+}
+
+/// The setting by which a bridge that was there before us routes loopback addresses.
+pub fn localnet_path(device: &str) -> String {
+    format!("net/ipv4/conf/{device}/route_localnet")
+}
+
+/// Permissions in firewalls of others that drop what they do not know.
+fn add_permissions(objects: &mut Objects, network: &Network, bridge: IfName, context: Context<'_>) {
+    for chain in &context.facts.forward_chains {
+        let wanted = match chain.family {
+            Family::V4 => network.spec.ipv4,
+            Family::V6 => network.spec.ipv6,
+        };
+        if wanted {
+            let key = AcceptKey {
+                family: chain.family,
+                table: chain.table.as_str().into(),
+                chain: chain.chain.as_str().into(),
+                bridge,
+            };
+            objects.insert(Key::Accept(key), Spec::Accept(AcceptSpec));
+        }
+    }
 }
 
 /// A leaf bridge and the veth pair that ties it to the network's own bridge.
@@ -194,6 +269,7 @@ pub fn endpoint_objects(
             outer,
             inner,
             bridge,
+            core,
             netns,
             mac,
         },
@@ -288,6 +364,7 @@ struct Veth<'a> {
     outer: IfName,
     inner: IfName,
     bridge: IfName,
+    core: IfName,
     netns: &'a Netns,
     mac: Mac,
 }
@@ -325,7 +402,7 @@ fn add_veth(
                 isolated,
                 flood: !hub,
                 hairpin: false,
-                direct: None,
+                direct: (hub && context.facts.bridge_nf).then_some(veth.core),
             }),
             ipv6: false,
             link_local: false,
@@ -443,7 +520,7 @@ fn bridge_link(network: &Network, leaf: Option<u16>, context: Context<'_>) -> Li
     LinkSpec {
         kind: LinkKind::Bridge {
             snooping: false,
-            localnet: false,
+            localnet: leaf.is_none() && routes_loopback(network),
         },
         mac: match leaf {
             None => names::bridge_mac(network.id),
@@ -451,24 +528,28 @@ fn bridge_link(network: &Network, leaf: Option<u16>, context: Context<'_>) -> Li
         },
         mtu: mtu::effective(network, context),
         port: None,
-        ipv6: leaf.is_none() && network.spec.ipv6,
+        ipv6: leaf.is_none()
+            && network.spec.ipv6
+            && network.spec.gateway_mode6 != GatewayMode::Isolated,
         link_local: false,
         alias: alias(network),
     }
 }
 
+fn want_sysctl(objects: &mut Objects, context: Context<'_>, path: String, value: &str) {
+    if let Some(before) = context.facts.sysctls.get(&path) {
+        objects.insert(
+            Key::Sysctl(SysctlKey { path: path.into() }),
+            Spec::Sysctl(SysctlSpec {
+                value: value.into(),
+                restore: before.as_str().into(),
+            }),
+        );
+    }
+}
+
 fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>) {
-    let mut want = |path: String, value: &str| {
-        if let Some(before) = context.facts.sysctls.get(&path) {
-            objects.insert(
-                Key::Sysctl(SysctlKey { path: path.into() }),
-                Spec::Sysctl(SysctlSpec {
-                    value: value.into(),
-                    restore: before.as_str().into(),
-                }),
-            );
-        }
-    };
+    let mut want = |path: String, value: &str| want_sysctl(objects, context, path, value);
     if network.spec.ipv4 {
         want("net/ipv4/ip_forward".to_owned(), "1");
     }
@@ -506,8 +587,35 @@ fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {
         add(SetName::Internal, vec![name], vec![]);
         return;
     }
+    for ipv6 in [false, true] {
+        let (echo, open) = if ipv6 {
+            (SetName::Echo6, SetName::Open6)
+        } else {
+            (SetName::Echo4, SetName::Open4)
+        };
+        match network.spec.gateway_mode(ipv6) {
+            GatewayMode::Routed => add(echo, vec![name], vec![]),
+            GatewayMode::NatUnprotected => add(open, vec![name], vec![]),
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+        }
+    }
     for Pool { subnet, .. } in &network.pools {
         let ipv6 = subnet.addr().is_ipv6();
+        if network.spec.multicast {
+            let plain = if ipv6 {
+                SetName::Plain6
+            } else {
+                SetName::Plain4
+            };
+            add(
+                plain,
+                vec![Field::Net(*subnet), Field::Net(*subnet)],
+                vec![],
+            );
+        }
+        if network.spec.gateway_mode(ipv6) == GatewayMode::Routed {
+            continue;
+        }
         let snat = network.spec.snat.iter().find(|ip| ip.is_ipv6() == ipv6);
         let (masquerade, map) = if ipv6 {
             (SetName::Masquerade6, SetName::Snat6)

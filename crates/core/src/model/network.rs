@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tombolo_netstate::object::port::HostAddress;
 
 use crate::id::{Name, NetworkId};
 
@@ -18,6 +19,21 @@ pub enum Driver {
     Null,
     /// The host's own namespace.
     Host,
+}
+
+/// How the outside reaches the endpoints of a network, and they it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Through ports of the host; endpoints borrow the host's address.
+    #[default]
+    Nat,
+    /// Through ports of the host, and at their own addresses with all their ports.
+    NatUnprotected,
+    /// At their own addresses, at the ports they publish; nothing is translated.
+    Routed,
+    /// Not at all, not even by the host: the bridge has no address.
+    Isolated,
 }
 
 /// What was asked of a network, checked for form.
@@ -50,6 +66,18 @@ pub struct NetworkSpec {
     pub masquerade: bool,
     /// Source address towards the outside, instead of the outgoing interface's.
     pub snat: Vec<IpAddr>,
+    /// How the outside reaches endpoints over IPv4.
+    #[serde(default)]
+    pub gateway_mode4: GatewayMode,
+    /// How the outside reaches endpoints over IPv6.
+    #[serde(default)]
+    pub gateway_mode6: GatewayMode,
+    /// Whether the host's own firewall decides about published ports; `None` follows the daemon.
+    #[serde(default)]
+    pub obey_host_firewall: Option<bool>,
+    /// Where ports are published that name no address; `None` is everywhere.
+    #[serde(with = "super::publication::optional", default)]
+    pub host_binding: Option<HostAddress>,
     /// Routes that endpoints get.
     pub routes: Vec<StaticRoute>,
     /// Interfaces in sandboxes are named with this prefix and a number.
@@ -146,6 +174,17 @@ pub struct Network {
     pub predefined: bool,
     /// Milliseconds since 1970.
     pub created_ms: u64,
+}
+
+impl NetworkSpec {
+    /// How the outside reaches endpoints over a family.
+    pub fn gateway_mode(&self, ipv6: bool) -> GatewayMode {
+        if ipv6 {
+            self.gateway_mode6
+        } else {
+            self.gateway_mode4
+        }
+    }
 }
 
 impl Network {

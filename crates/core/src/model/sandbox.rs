@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::publication::{Exposed, Link, Publication};
 use crate::id::{Name, SandboxId};
 
 /// Which namespace a sandbox is.
@@ -37,6 +38,15 @@ pub struct SandboxSpec {
     pub dns: DnsSettings,
     /// Lines for its hosts file: name and address, or `host-gateway`.
     pub extra_hosts: Vec<(String, String)>,
+    /// Ports reached through the host.
+    #[serde(default)]
+    pub publications: Vec<Publication>,
+    /// Ports that it serves besides.
+    #[serde(default)]
+    pub exposed: Vec<Exposed>,
+    /// Sandboxes that it may reach and knows by a name.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Of the user.
     pub labels: BTreeMap<String, String>,
 }
@@ -84,6 +94,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// Whether it has, or is about to have, its namespace.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, SandboxState::Creating | SandboxState::Running)
+    }
+
     /// The name by which processes in it know their machine.
     pub fn hostname(&self) -> String {
         match &self.spec.hostname {

@@ -7,10 +7,12 @@ use std::net::IpAddr;
 
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
+use tombolo_netstate::object::foreign::{AcceptKey, AcceptSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field};
+use tombolo_netstate::object::port::{PortKey, PortSpec};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Netns, Objects, Spec};
@@ -59,6 +61,9 @@ pub enum Refusal {
     /// Key and spec are of different kinds.
     #[error("{0} was given the spec of another kind")]
     Kind(Box<Key>),
+    /// A program of the host holds one of the ports.
+    #[error("{0} is taken by another program")]
+    Taken(PortKey),
 }
 
 /// A network device.
@@ -99,6 +104,10 @@ pub(super) struct Machine {
     base: Option<BaseSpec>,
     elements: BTreeMap<ElementKey, ElementSpec>,
     sysctls: BTreeMap<SysctlKey, SysctlSpec>,
+    ports: BTreeMap<PortKey, PortSpec>,
+    /// Ports that programs of the host hold.
+    pub(super) foreign_ports: Vec<PortKey>,
+    accepts: BTreeMap<AcceptKey, AcceptSpec>,
     /// `net.ipv4.conf.*.promote_secondaries`: without it the secondary addresses of a subnet go with its
     /// primary one.
     pub(super) promote_secondaries: bool,
@@ -114,6 +123,9 @@ impl Machine {
             base: None,
             elements: BTreeMap::new(),
             sysctls: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            foreign_ports: Vec::new(),
+            accepts: BTreeMap::new(),
             promote_secondaries: true,
         }
     }
@@ -148,6 +160,10 @@ impl Machine {
         all.extend(
             elements.map(|(k, spec)| (Key::Element(k.clone()), Spec::Element(spec.clone()))),
         );
+        let ports = self.ports.iter();
+        all.extend(ports.map(|(key, spec)| (Key::Port(key.clone()), Spec::Port(*spec))));
+        let accepts = self.accepts.iter();
+        all.extend(accepts.map(|(key, spec)| (Key::Accept(key.clone()), Spec::Accept(*spec))));
         let sysctls = self.sysctls.iter();
         all.extend(sysctls.map(|(k, spec)| (Key::Sysctl(k.clone()), Spec::Sysctl(spec.clone()))));
         all
@@ -169,6 +185,8 @@ impl Machine {
                 .is_some_and(|device| device.neighbours.contains_key(&at.ip)),
             Key::Fdb(at) => self.fdb.contains_key(at),
             Key::Route(at) => self.routes.contains_key(at),
+            Key::Port(at) => self.ports.contains_key(at),
+            Key::Accept(at) => self.accepts.contains_key(at),
             Key::Element(at) => self.elements.contains_key(at),
         }
     }
@@ -217,6 +235,8 @@ impl Machine {
             }
             Key::Fdb(at) => drop(self.fdb.remove(at)),
             Key::Route(at) => drop(self.routes.remove(at)),
+            Key::Port(at) => drop(self.ports.remove(at)),
+            Key::Accept(at) => drop(self.accepts.remove(at)),
             Key::Element(at) => drop(self.elements.remove(at)),
         }
     }
@@ -244,9 +264,27 @@ impl Machine {
             }
             (Key::Fdb(at), Spec::Fdb(spec)) => self.write_fdb(at, *spec)?,
             (Key::Route(at), Spec::Route(spec)) => self.write_route(at, *spec)?,
+            (Key::Port(at), Spec::Port(spec)) => self.write_port(at, *spec)?,
+            (Key::Accept(at), Spec::Accept(spec)) => {
+                self.accepts.insert(at.clone(), *spec);
+            }
             (Key::Element(at), Spec::Element(spec)) => self.write_element(at, spec)?,
             _ => return Err(Refusal::Kind(Box::new(key.clone()))),
         }
+        Ok(())
+    }
+
+    fn write_port(&mut self, at: &PortKey, spec: PortSpec) -> Result<(), Refusal> {
+        let clashes = |other: &PortKey| {
+            other.protocol == at.protocol
+                && other.address.overlaps(at.address)
+                && other.ports.overlaps(at.ports)
+        };
+        let mut ours = self.ports.keys().filter(|other| *other != at);
+        if ours.any(clashes) || self.foreign_ports.iter().any(clashes) {
+            return Err(Refusal::Taken(at.clone()));
+        }
+        self.ports.insert(at.clone(), spec);
         Ok(())
     }
 

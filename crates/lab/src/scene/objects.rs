@@ -52,6 +52,7 @@ impl Bridge {
         LinkSpec {
             kind: LinkKind::Bridge {
                 snooping: self.snooping,
+                localnet: self.ipv6,
             },
             mac: mac(1, slot, leaf),
             mtu: self.mtu,
@@ -82,6 +83,7 @@ impl Bridge {
                 isolated: false,
                 flood: true,
                 hairpin: true,
+                direct: None,
             }),
             ipv6: false,
             ..self.link(slot, leaf)
@@ -168,6 +170,7 @@ impl Endpoint {
             isolated: true,
             flood: false,
             hairpin: self.hairpin,
+            direct: self.hairpin.then_some(main),
         };
         let link = LinkSpec {
             kind,

@@ -3,7 +3,8 @@
 //! Mark: the sockets are held for us by name; the kernel keeps no trace of a range that is only looked up.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 /// A transport protocol that has ports (IANA protocol numbers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +104,19 @@ impl PortRange {
         Ok(Self { first, last })
     }
 
+    /// The range that comes first in order.
+    pub(crate) const LEAST: Self = Self { first: 1, last: 1 };
+    /// The range that comes last in order.
+    pub(crate) const GREATEST: Self = Self::from_to_end(u16::MAX);
+
+    /// The last, in order, of the ranges that begin at `first`.
+    pub(crate) const fn from_to_end(first: u16) -> Self {
+        Self {
+            first,
+            last: u16::MAX,
+        }
+    }
+
     /// A single port.
     pub fn one(port: u16) -> Result<Self, RangeError> {
         Self::new(port, port)
@@ -168,6 +182,53 @@ impl HostAddress {
     }
 }
 
+/// A text that is not a protocol, a range of ports or an address of the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a protocol, port range or host address")]
+pub struct FormError(String);
+
+impl FromStr for Protocol {
+    type Err = FormError;
+
+    fn from_str(text: &str) -> Result<Self, FormError> {
+        let named = |protocol: &Self| protocol.as_str().eq_ignore_ascii_case(text);
+        let found = Self::ALL.into_iter().find(named);
+        found.ok_or_else(|| FormError(text.to_owned()))
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = FormError;
+
+    fn from_str(text: &str) -> Result<Self, FormError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.parse().ok();
+        let range = port(first)
+            .zip(port(last))
+            .and_then(|(first, last)| Self::new(first, last).ok());
+        range.ok_or_else(|| FormError(text.to_owned()))
+    }
+}
+
+impl FromStr for HostAddress {
+    type Err = FormError;
+
+    fn from_str(text: &str) -> Result<Self, FormError> {
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        match bare.unwrap_or(text) {
+            "*" => Ok(Self::Any),
+            bare => match bare.parse() {
+                Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ok(Self::AnyV4),
+                Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ok(Self::AnyV6),
+                Ok(ip) => Ok(Self::One(ip)),
+                Err(_) => Err(FormError(text.to_owned())),
+            },
+        }
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -225,6 +286,19 @@ mod tests {
         let web = PortRange::one(80).unwrap();
         assert!(web.is_one() && all.overlaps(web) && web.overlaps(all) && all.contains(80));
         assert!(!web.overlaps(PortRange::new(81, 90).unwrap()));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in ["*", "0.0.0.0", "[::]", "192.0.2.1", "[2001:db8::1]"] {
+            assert_eq!(text.parse::<HostAddress>().unwrap().to_string(), text);
+        }
+        for text in ["80", "80-90"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+        assert!("90-80".parse::<PortRange>().is_err());
+        assert!("80-90-95".parse::<PortRange>().is_err());
+        assert_eq!("TCP".parse::<Protocol>().unwrap(), Protocol::Tcp);
     }
 
     #[test]

@@ -17,7 +17,7 @@ enum Fate {
 }
 
 /// Requests, each with what was there before it; `crowd` fills the bridge of a network.
-const CASES: [(&str, &[&str], Fate); 16] = [
+const CASES: [(&str, &[&str], Fate); 22] = [
     ("network web ipv6", &[], Fate::Back),
     (
         "network web multicast internal",
@@ -53,6 +53,49 @@ const CASES: [(&str, &[&str], Fate); 16] = [
         Fate::On,
     ),
     ("leave web/c1", &["network web", "run c1 web"], Fate::On),
+    (
+        "run c1 web publish=8080:80 publish=9000-9200:100-300;udp publish=53:53;udp;from=10.0.0.0/8",
+        &["network web ipv6"],
+        Fate::Back,
+    ),
+    (
+        "publish c1 8080:80 8443:443;from=fd00::/8",
+        &[
+            "network web ipv6",
+            "run c1 web publish=8080:80;from=10.0.0.0/8",
+        ],
+        Fate::Back,
+    ),
+    (
+        "unpublish c1 100-300",
+        &[
+            "network web ipv6",
+            "run c1 web publish=9000-9200:100-300 publish=80:80",
+        ],
+        Fate::On,
+    ),
+    (
+        "run app web link=db:store publish=80:80",
+        &["network web no-icc", "run db web expose=5432"],
+        Fate::Back,
+    ),
+    (
+        "rm db",
+        &[
+            "network web no-icc",
+            "run db web expose=5432",
+            "run app web link=db",
+        ],
+        Fate::On,
+    ),
+    (
+        "stop c1",
+        &[
+            "network web mode4=routed",
+            "run c1 web publish=80:80 publish=81-99:81-99",
+        ],
+        Fate::On,
+    ),
     (
         "stop c1",
         &["network web ipv6", "network db", "run c1 web db"],

@@ -50,12 +50,24 @@ fn sandbox() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["c1", "c2", "c3", "c4"])
 }
 
+fn publication() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "8080:80",
+        "8080:80;udp",
+        "8081:80;from=10.0.0.0/8",
+        "9000-9100:100-200",
+        "9050:80",
+    ])
+}
+
 fn request() -> impl Strategy<Value = String> {
     let create = prop::sample::select(vec![
         "network a",
         "network b subnet=10.9.0.0/28",
         "network lan multicast internal",
         "network six ipv6",
+        "network b no-icc",
+        "network six ipv6 mode4=routed",
     ]);
     let network_and_sandbox = || (network(), sandbox());
     prop_oneof![
@@ -67,6 +79,11 @@ fn request() -> impl Strategy<Value = String> {
             let how = if s == "c4" { "adopt c4 9".to_owned() } else { format!("run {s}") };
             format!("{how} {}", networks.join(" "))
         }),
+        2 => (sandbox(), network(), publication()).prop_map(|(s, n, p)| format!("run {s} {n} publish={p}")),
+        1 => (sandbox(), sandbox(), network())
+            .prop_map(|(s, other, n)| format!("run {s} {n} link={other} expose=80")),
+        2 => (sandbox(), publication()).prop_map(|(s, p)| format!("publish {s} {p}")),
+        1 => sandbox().prop_map(|s| format!("unpublish {s} 80")),
         3 => network_and_sandbox().prop_map(|(n, s)| format!("connect {n} {s}")),
         1 => network_and_sandbox().prop_map(|(n, s)| format!("connect {n};priority=7;if=lan9 {s}")),
         2 => network_and_sandbox().prop_map(|(n, s)| format!("disconnect {n} {s}")),

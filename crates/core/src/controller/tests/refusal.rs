@@ -63,6 +63,84 @@ const CASES: &[(&[&str], &str, Code)] = &[
         Code::PoolExhausted,
     ),
     (&["network a"], "network a", Code::NameTaken),
+    (
+        &["network a"],
+        "run c a publish=8000-8010:80-89",
+        Code::InvalidPort,
+    ),
+    (
+        &["network a"],
+        "run c a publish=80:80;at=0.0.0.0;from=fd00::/8",
+        Code::InvalidAddress,
+    ),
+    (
+        &["network a"],
+        "run c a publish=80:80 publish=80:81",
+        Code::PortTaken,
+    ),
+    (
+        &["network a", "run d a publish=8000-8010:80-90"],
+        "run c a publish=8005:80;at=192.0.2.1",
+        Code::PortTaken,
+    ),
+    (
+        &["network a", "run c a"],
+        "unpublish c 80",
+        Code::UnknownPublication,
+    ),
+    (
+        &["network a internal"],
+        "run c a publish=80:80",
+        Code::NotPublishable,
+    ),
+    (
+        &["network n predefined null"],
+        "run c n publish=80:80",
+        Code::NotPublishable,
+    ),
+    (
+        &["network h predefined host"],
+        "share c h publish=80:80",
+        Code::NotPublishable,
+    ),
+    (
+        &["network a"],
+        "run c a publish=1000-1999:1000-1999;at=192.0.2.77",
+        Code::AddressNotHere,
+    ),
+    (
+        &["network a"],
+        "run c a publish=1000-1999:1000-1999;obey",
+        Code::LimitReached,
+    ),
+    (&["network a"], "run c a link=x", Code::UnknownSandbox),
+    (
+        &["network a", "run d a", "stop d"],
+        "run c a link=d",
+        Code::NotRunning,
+    ),
+    (
+        &["network a", "network b", "run d b"],
+        "run c a link=d",
+        Code::UnknownLink,
+    ),
+    (&["network a"], "run c a link=c", Code::LinkLoop),
+    (
+        &["network a", "run d a", "run e a link=d", "rm d"],
+        "run d a link=e",
+        Code::LinkLoop,
+    ),
+    (
+        &["network a multicast no-icc", "run d a"],
+        "run c a link=d",
+        Code::InvalidCombination,
+    ),
+    (&[], "network a mode4=isolated", Code::InvalidCombination),
+    (
+        &[],
+        "network a internal mode4=routed",
+        Code::InvalidCombination,
+    ),
     (&["run c"], "run c", Code::NameTaken),
     (
         &["network a", "endpoint a;name=e"],
@@ -229,7 +307,6 @@ fn every_reason_is_tried() {
         Code::MissingFeature,
         Code::MissingNamespace,
         Code::UnknownOption,
-        Code::LimitReached,
         Code::Busy,
         Code::Ipv6Disabled,
         Code::Kernel,

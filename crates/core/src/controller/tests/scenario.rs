@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use tombolo_lab::Fault;
+use tombolo_netstate::object::nft::ruleset::Family;
+use tombolo_netstate::object::port::{HostAddress, PortKey, Protocol};
 use tombolo_netstate::{IfName, Key, Netns};
 
 use super::script;
@@ -13,7 +15,7 @@ use super::world::{Sight, World};
 use crate::command::Reference;
 use crate::driver::{self, names};
 use crate::event::{Event, Notice, Reply};
-use crate::facts::Settings;
+use crate::facts::{ForwardChain, Settings};
 use crate::model::{Endpoint, SandboxNetns};
 use crate::subject::Subject;
 
@@ -146,6 +148,14 @@ impl Scenario {
                 self.world
                     .put_foreign_bridge(name, address.parse().unwrap());
             }
+            ["foreign", "port", port] => {
+                let ports = PortKey {
+                    protocol: Protocol::Tcp,
+                    address: HostAddress::Any,
+                    ports: port.parse().unwrap(),
+                };
+                self.world.kernel.take_ports(ports);
+            }
             ["crowd", n, network] => {
                 self.crowd(n.parse().unwrap(), |n| format!("run x{n} {network}"))
             }
@@ -201,6 +211,15 @@ impl Scenario {
                         .insert((*path).to_owned(), (*value).to_owned()),
                 );
             }
+            ["relay", port] => facts.relay_port = port.parse().ok(),
+            ["bridge-nf"] => facts.bridge_nf = true,
+            ["input", "filtered"] => facts.input_filtered = true,
+            ["input", "open"] => facts.input_filtered = false,
+            ["forward-chain", chain] => facts.forward_chains.push(ForwardChain {
+                family: Family::V4,
+                table: "filter".to_owned(),
+                chain: (*chain).to_owned(),
+            }),
             ["link", name] => drop(facts.links.insert((*name).to_owned(), Default::default())),
             _ => panic!("unknown fact {words:?}"),
         }

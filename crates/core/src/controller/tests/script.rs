@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::{Command, Reference};
+use tombolo_netstate::object::port::Protocol;
+
+use crate::command::{Command, PublicationMatch, Reference};
 use crate::model::{
-    DnsSettings, Driver, EndpointSpec, NetworkSpec, SandboxNetns, SandboxSpec, StaticRoute,
-    SubnetSpec,
+    DnsSettings, Driver, EndpointSpec, Exposed, GatewayMode, Link, NetworkSpec, Publication,
+    SandboxNetns, SandboxSpec, StaticRoute, SubnetSpec,
 };
 
 /// The request that a line means; `None` for a line that is none.
@@ -38,7 +40,29 @@ pub(super) fn command(line: &str) -> Option<Command> {
         }
         ["share", text, networks @ ..] => run(text, SandboxNetns::Host, networks),
         ["stop", text] => Command::StopSandbox(name(text)),
-        ["start", text] => Command::StartSandbox(name(text)),
+        ["start", text] => Command::StartSandbox {
+            sandbox: name(text),
+            picked: vec![],
+        },
+        ["start", text, ports] => Command::StartSandbox {
+            sandbox: name(text),
+            picked: vec![(0, ports.parse().ok()?)],
+        },
+        ["publish", text, publications @ ..] => Command::Publish {
+            sandbox: name(text),
+            publications: publications.iter().map(|text| publication(text)).collect(),
+        },
+        ["unpublish", text, container] => Command::Unpublish {
+            sandbox: name(text),
+            publications: vec![PublicationMatch {
+                text: (*container).to_owned(),
+                protocol: None,
+                address: None,
+                ports: None,
+                container: Some(container.parse().ok()?),
+                socket: None,
+            }],
+        },
         ["rm", text] => Command::DeleteSandbox {
             sandbox: name(text),
             keep_endpoints: false,
@@ -93,6 +117,10 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
         icc: true,
         masquerade: true,
         snat: vec![],
+        gateway_mode4: GatewayMode::Nat,
+        gateway_mode6: GatewayMode::Nat,
+        obey_host_firewall: None,
+        host_binding: None,
         routes: vec![],
         interface_prefix: "eth".to_owned(),
         labels: BTreeMap::new(),
@@ -110,6 +138,10 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
             "predefined" => {}
             "null" => spec.driver = Driver::Null,
             "host" => spec.driver = Driver::Host,
+            "mode4" => spec.gateway_mode4 = mode(value),
+            "mode6" => spec.gateway_mode6 = mode(value),
+            "obey" => spec.obey_host_firewall = Some(value != "no"),
+            "binding" => spec.host_binding = value.parse().ok(),
             "mtu" => spec.mtu = value.parse().ok(),
             "device" => spec.device = Some(value.to_owned()),
             "prefix" => value.clone_into(&mut spec.interface_prefix),
@@ -147,9 +179,70 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
     spec
 }
 
-fn run(name: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
+fn mode(word: &str) -> GatewayMode {
+    match word {
+        "nat" => GatewayMode::Nat,
+        "open" => GatewayMode::NatUnprotected,
+        "routed" => GatewayMode::Routed,
+        "isolated" => GatewayMode::Isolated,
+        _ => panic!("unknown mode {word}"),
+    }
+}
+
+/// `8080:80`, `8000-8010:80-90;udp;at=192.0.2.1;from=10.0.0.0/8;obey=no;auto`.
+fn publication(text: &str) -> Publication {
+    let mut parts = text.split(';');
+    let (ports, container) = parts.next().unwrap().split_once(':').unwrap();
+    let mut publication = Publication {
+        protocol: Protocol::Tcp,
+        address: None,
+        ports: ports.parse().ok(),
+        automatic: false,
+        within: None,
+        container: container.parse().unwrap(),
+        from: vec![],
+        socket: None,
+        obey_host_firewall: None,
+    };
+    for part in parts {
+        match part.split_once('=').unwrap_or((part, "")) {
+            ("udp" | "tcp" | "sctp", _) => publication.protocol = part.parse().unwrap(),
+            ("at", value) => publication.address = value.parse().ok(),
+            ("from", value) => publication.from.push(value.parse().unwrap()),
+            ("obey", value) => publication.obey_host_firewall = Some(value != "no"),
+            ("unix", value) => publication.socket = Some(value.into()),
+            ("auto", _) => publication.automatic = true,
+            _ => panic!("unknown word {part}"),
+        }
+    }
+    publication
+}
+
+fn run(name: &str, netns: SandboxNetns, words: &[&str]) -> Command {
     let name = (name != "-").then(|| name.parse().unwrap());
+    let (mut publications, mut exposed, mut links) = (vec![], vec![], vec![]);
+    let mut networks = vec![];
+    for word in words {
+        match word.split_once('=') {
+            Some(("publish", text)) => publications.push(publication(text)),
+            Some(("expose", ports)) => exposed.push(Exposed {
+                protocol: Protocol::Tcp,
+                ports: ports.parse().unwrap(),
+            }),
+            Some(("link", text)) => {
+                let (sandbox, alias) = text.split_once(':').unwrap_or((text, text));
+                links.push(Link {
+                    sandbox: sandbox.parse().unwrap(),
+                    alias: alias.to_owned(),
+                });
+            }
+            _ => networks.push(place(word)),
+        }
+    }
     let spec = SandboxSpec {
+        publications,
+        exposed,
+        links,
         name,
         hostname: None,
         netns,
@@ -157,7 +250,6 @@ fn run(name: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
         extra_hosts: vec![],
         labels: BTreeMap::new(),
     };
-    let networks = networks.iter().map(|text| place(text)).collect();
     Command::CreateSandbox {
         spec: Box::new(spec),
         networks,

@@ -208,7 +208,10 @@ impl World {
             name: IfName::new(name).unwrap(),
         };
         let link = LinkSpec {
-            kind: LinkKind::Bridge { snooping: true },
+            kind: LinkKind::Bridge {
+                snooping: true,
+                localnet: false,
+            },
             mac: Mac([2, 0, 0, 0, 0, 9]),
             mtu: 1_500,
             port: None,
@@ -577,5 +580,6 @@ fn facts() -> Facts {
             sysctl("net/ipv6/conf/eth0/accept_ra", "1"),
         ]),
         node: [1; 16],
+        ..Facts::default()
     }
 }
