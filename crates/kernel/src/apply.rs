@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use tombolo_netstate::object::Phase;
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
-use tombolo_netstate::object::nft::{BaseSpec, ElementKey};
-use tombolo_netstate::plan::Edge;
+use tombolo_netstate::object::nft::BaseSpec;
 use tombolo_netstate::{Action, Key, Netns, Outcome, Plan, Report, Spec};
 
 use crate::kernel::Kernel;
@@ -19,9 +18,11 @@ use crate::limits::{PORT_LOOK_AGAIN, PORT_WAIT};
 use crate::netlink::link::{IPV6_MTU_MIN, LinkRecord};
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::netns::NetnsError;
-use crate::nft::{self, ElementChange};
+use crate::nft;
 
 mod dependency;
+mod doors;
+mod edges;
 mod failure;
 mod inside;
 mod links;
@@ -68,7 +69,7 @@ pub(crate) fn apply(kernel: &Kernel, plan: &Plan) -> Report {
         }
         first += count;
     }
-    run.announce();
+    run.follow();
     let Run {
         outcomes, buffer, ..
     } = run;
@@ -155,6 +156,7 @@ impl<'a> Run<'a> {
         self.make_each(&of(Phase::Netns));
         self.make_each(&of(Phase::Sysctl));
         self.make_each(&of(Phase::NftBase));
+        self.make_ports(&of(Phase::Port));
         self.make_links(&of(Phase::Master));
         self.make_links(&of(Phase::Link));
         let mut by_place: BTreeMap<Netns, Vec<Wish<'a>>> = BTreeMap::new();
@@ -171,6 +173,7 @@ impl<'a> Run<'a> {
             self.make_inside(&Netns::Host, &wishes);
         }
         self.await_ports(&of(Phase::Link));
+        self.make_accepts(&of(Phase::Accept));
         self.make_elements(&of(Phase::Element));
     }
 
@@ -265,43 +268,8 @@ impl<'a> Run<'a> {
     }
 
     fn make_base(&self, spec: &BaseSpec) -> Result<(), Failure> {
-        nft::replace_table(&self.kernel.nft, spec)
+        nft::replace_table(&self.kernel.nft, spec, &self.kernel.user_rules())
             .map_err(|refusal| Failure::refusal("write", &Key::NftBase, &refusal))
-    }
-
-    fn make_elements(&mut self, wishes: &[Wish<'a>]) {
-        let mut ready: Vec<(usize, &'a ElementKey, &'a Spec)> = Vec::new();
-        for wish in wishes {
-            if let (Key::Element(key), false) = (wish.key, self.is_blocked(wish)) {
-                ready.push((wish.place, key, wish.spec));
-            }
-        }
-        self.change_elements(&ready, false);
-    }
-
-    fn change_elements(&mut self, elements: &[(usize, &'a ElementKey, &'a Spec)], remove: bool) {
-        let changes: Vec<(usize, ElementChange<'_>)> = elements
-            .iter()
-            .filter_map(|(place, key, spec)| match spec {
-                Spec::Element(spec) => Some((*place, ElementChange { key, spec, remove })),
-                _ => None,
-            })
-            .collect();
-        let only: Vec<ElementChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
-        let results = nft::change_elements(&self.kernel.nft, &only);
-        for ((place, _), result) in changes.iter().zip(results) {
-            let plan: &'a Plan = self.plan;
-            let key = &plan.ops[*place].key;
-            let result = match result {
-                Err(refusal) if remove && refusal.is(libc::ENOENT) => Ok(()),
-                Err(refusal) => {
-                    let verb = if remove { "remove" } else { "add" };
-                    Err(Failure::refusal(verb, key, &refusal).exists(remove))
-                }
-                Ok(()) => Ok(()),
-            };
-            self.settle(*place, result);
-        }
     }
 
     /// The link of that key in the namespace that `socket` is in, as it is now.
@@ -338,60 +306,6 @@ impl<'a> Run<'a> {
                 self.kernel.namespaces.socket(netns).map(Place::Sandbox)
             }
         }
-    }
-
-    /// Sends what follows the operations; of an address that is not there nothing is told.
-    fn announce(&mut self) {
-        for edge in &self.plan.edges {
-            let Edge::Announce {
-                netns,
-                link: name,
-                ip,
-                mac,
-            } = edge;
-            let refused = self.absent.iter().any(|key| {
-                matches!(key, Key::Address(at) if at.netns == *netns && at.link == *name && at.ip == *ip)
-            });
-            if refused {
-                continue;
-            }
-            let key = LinkKey {
-                netns: netns.clone(),
-                name: *name,
-            };
-            if let Err(error) = self.announce_one(&key, *ip, *mac) {
-                tracing::debug!(%edge, error, "cannot announce an address");
-            }
-        }
-    }
-
-    fn announce_one(
-        &mut self,
-        key: &LinkKey,
-        ip: std::net::IpAddr,
-        mac: tombolo_netstate::Mac,
-    ) -> Result<(), String> {
-        let send = |index| crate::announce::announce(index, ip, mac).map_err(|e| e.to_string());
-        let file = self
-            .kernel
-            .namespaces
-            .file(&key.netns)
-            .map_err(|e| e.to_string())?;
-        let Some(file) = file else {
-            let index = self.index_of(self.host, key).ok_or("no such link")?;
-            return send(index);
-        };
-        let socket = self
-            .kernel
-            .namespaces
-            .socket(&key.netns)
-            .map_err(|e| e.to_string())?;
-        let index = self.index_of(&socket, key).ok_or("no such link")?;
-        let sent = self
-            .kernel
-            .namespaces
-            .within(&key.netns, &file, || send(index));
-        sent.map_err(|e| e.to_string())?
     }
 }
 

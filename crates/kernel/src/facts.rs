@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tombolo_netstate::IfName;
+use tombolo_netstate::object::foreign::AcceptKey;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, lock};
+use crate::limits::FILTER_MEMORY;
 use crate::netlink::link::{Kind, LinkRecord};
 use crate::netlink::route::{RouteRecord, Whose};
 use crate::netlink::{address, link, route};
 use crate::nft;
+use crate::nft::foreign::{self, Foreign};
+use crate::nft::user::{self, UserRules};
+
+pub use crate::nft::foreign::ForeignChain;
 
 /// Why the host cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +55,12 @@ pub struct HostFacts {
     pub boot_id: String,
     /// What the kernel can do.
     pub features: Features,
+    /// Chains of others in which our bridges need a permission.
+    pub forward_chains: Vec<ForeignChain>,
+    /// Whether somebody else's rules drop or refuse some packets for the host itself, or did a moment ago.
+    pub input_filtered: bool,
+    /// Whether packets that merely cross a bridge pass the rules of IPv4 or IPv6.
+    pub bridge_nf: bool,
 }
 
 /// A link that leads to the outside.
@@ -120,8 +133,12 @@ pub struct Diagnosis {
     pub base_chains: Vec<BaseChain>,
     /// Tables of the older iptables that are loaded (`/proc/net/ip_tables_names` and `ip6_tables_names`).
     pub legacy_iptables: Vec<String>,
-    /// Whether bridged packets pass the firewall of IPv4; none when the module is not loaded.
+    /// Whether bridged packets pass the rules of IPv4 or IPv6; none when the module is not loaded.
     pub bridge_netfilter: Option<bool>,
+    /// Permissions of ours that stand in chains of others.
+    pub accepted: Vec<AcceptKey>,
+    /// The rules in the chain that is the user's, none while it is not there; or why they cannot be kept.
+    pub user_rules: Result<Option<UserRules>, String>,
     /// Limits of the neighbour tables of the host, by the path of the setting below `/proc/sys`.
     pub neighbour_limits: Vec<(String, u32)>,
 }
@@ -155,6 +172,7 @@ pub(crate) fn host_facts(kernel: &Kernel) -> Result<HostFacts, FactsError> {
         .map_err(FactsError::Links)??;
     let by_index: BTreeMap<u32, &LinkRecord> =
         links.iter().map(|link| (link.index, link)).collect();
+    let foreign_rules = foreign_rules(kernel);
     let foreign: Vec<RouteRecord> = routes.into_iter().filter(|route| !route.ours).collect();
     Ok(HostFacts {
         uplinks: uplinks(&foreign, &by_index),
@@ -176,7 +194,36 @@ pub(crate) fn host_facts(kernel: &Kernel) -> Result<HostFacts, FactsError> {
         ipv6: kernel.ipv6 && is_ipv6_on(),
         boot_id: read_sysctl("kernel/random/boot_id").unwrap_or_default(),
         features: *kernel.features.get_or_init(|| features(kernel)),
+        forward_chains: foreign_rules.forward_chains,
+        input_filtered: foreign_rules.input_filtered,
+        bridge_nf: is_bridge_netfilter_on() == Some(true),
     })
+}
+
+/// What the rules of others do; nothing on a kernel without nf_tables. A filter that has just vanished still
+/// counts: firewalls are restarted and reloaded, and nothing may be opened for the moment between.
+fn foreign_rules(kernel: &Kernel) -> Foreign {
+    let mut found = foreign::look(&kernel.nft).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the rules of others cannot be read");
+        Foreign::default()
+    });
+    let mut filtered = lock(&kernel.input_filtered);
+    if found.input_filtered {
+        *filtered = Some(Instant::now());
+    }
+    found.input_filtered = filtered.is_some_and(|seen| seen.elapsed() < FILTER_MEMORY);
+    found
+}
+
+/// Whether bridged packets pass the rules of IPv4 or IPv6; none when the module is not loaded.
+fn is_bridge_netfilter_on() -> Option<bool> {
+    let values = [
+        "net/bridge/bridge-nf-call-iptables",
+        "net/bridge/bridge-nf-call-ip6tables",
+    ]
+    .map(|path| read_sysctl(path).ok());
+    let known: Vec<&String> = values.iter().flatten().collect();
+    (!known.is_empty()).then(|| known.iter().any(|value| *value != "0"))
 }
 
 fn is_ipv6_on() -> bool {
@@ -294,9 +341,9 @@ pub(crate) fn diagnose(kernel: &Kernel) -> Result<Diagnosis, FactsError> {
     Ok(Diagnosis {
         base_chains: nft::dump_base_chains(&kernel.nft).map_err(FactsError::Chains)?,
         legacy_iptables,
-        bridge_netfilter: read_sysctl("net/bridge/bridge-nf-call-iptables")
-            .ok()
-            .map(|v| v != "0"),
+        bridge_netfilter: is_bridge_netfilter_on(),
+        accepted: foreign::observe(&kernel.nft).map_err(FactsError::Chains)?,
+        user_rules: user::save(&kernel.nft).map_err(|error| error.to_string()),
         neighbour_limits: limits
             .filter_map(|path| {
                 let value = read_sysctl(&path).ok()?.parse().ok()?;

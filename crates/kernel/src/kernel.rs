@@ -2,20 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tombolo_netstate::object::link::LinkKey;
+use tombolo_netstate::object::port;
 use tombolo_netstate::{Key, Mac, Plan, Report};
 
+use crate::bpf::Programs;
+use crate::conntrack::Conntrack;
 use crate::limits::{GROUP_GRAVEYARD, GROUP_NURSERY, IDLE_SOCKETS_MAX, IFINDEX_BASE};
 use crate::netlink::link::LinkRecord;
 use crate::netlink::socket::Protocol;
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::netns::Namespaces;
 use crate::nft::NftSocket;
+use crate::nft::user::{self, UserRules};
+use crate::ports::{Ports, PortsConfig};
 use crate::reaper::{Burial, Reaper};
 use crate::{apply, facts, observe, watch};
 
@@ -28,6 +35,8 @@ pub struct KernelConfig {
     pub instance: String,
     /// How many network namespaces are made ahead of need; 0 for none.
     pub pool: usize,
+    /// How published ports are held; by this process alone if it is not said.
+    pub ports: Option<PortsConfig>,
 }
 
 /// Why the kernel cannot be used.
@@ -57,13 +66,21 @@ pub struct Kernel {
     pub(crate) mark: String,
     pub(crate) namespaces: Namespaces,
     pub(crate) nft: NftSocket,
+    ports: Ports,
+    /// The user's own rules, to be put back when our table vanishes.
+    user_rules: Mutex<UserRules>,
+    /// When rules of others for the host's own packets were last seen to refuse some.
+    pub(crate) input_filtered: Mutex<Option<Instant>>,
+    pub(crate) conntrack: Conntrack,
+    /// Those that hand packets to bridges.
+    pub(crate) programs: Programs,
     /// Whether the kernel has IPv6 at all.
     pub(crate) ipv6: bool,
     /// Whether addresses have a protocol (Linux 5.18).
     pub(crate) address_protocol: bool,
     pub(crate) features: OnceLock<facts::Features>,
     /// Netlink ports of our host-side sockets, by which notifications name their cause.
-    pub(crate) ports: Arc<Mutex<Vec<u32>>>,
+    pub(crate) netlink_ports: Arc<Mutex<Vec<u32>>>,
     idle: Mutex<Vec<(Socket, ReadBuffer)>>,
     next_index: AtomicU32,
     /// The other ends of our veths by the number of the end in the host, for observing the host alone.
@@ -87,10 +104,18 @@ impl Kernel {
             mark: format!("tombolo:{}:", config.instance),
             namespaces,
             nft: NftSocket::open().map_err(OpenError::Socket)?,
+            ports: Ports::open(config.ports.unwrap_or(PortsConfig {
+                directory: config.run_dir,
+                keeper: None,
+            })),
+            user_rules: Mutex::default(),
+            input_filtered: Mutex::default(),
+            conntrack: Conntrack::open().map_err(OpenError::Socket)?,
+            programs: Programs::default(),
             ipv6: Path::new("/proc/sys/net/ipv6").exists(),
             address_protocol: facts::kernel_release().is_none_or(|release| release >= (5, 18)),
             features: OnceLock::new(),
-            ports: Arc::default(),
+            netlink_ports: Arc::default(),
             idle: Mutex::default(),
             next_index: AtomicU32::new(IFINDEX_BASE),
             twins: Mutex::default(),
@@ -151,12 +176,50 @@ impl Kernel {
         facts::diagnose(self)
     }
 
+    /// The host's ports that are held.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// The value of a kernel setting, without the final newline; `path` is below `/proc/sys`.
     ///
     /// # Errors
     /// When there is no such setting or it cannot be read.
     pub fn read_sysctl(&self, path: &str) -> io::Result<String> {
         facts::read_sysctl(path)
+    }
+
+    /// The user's own rules as they stand in our table. None where that says nothing of what the user wants:
+    /// the table was removed or emptied, and will be made anew with what is remembered.
+    ///
+    /// # Errors
+    /// When the rules cannot be read, or are too many to be kept.
+    pub fn read_user_rules(&self) -> io::Result<Option<UserRules>> {
+        user::save(&self.nft)
+    }
+
+    /// The rules that are put back when our table vanishes.
+    pub fn user_rules(&self) -> UserRules {
+        lock(&self.user_rules).clone()
+    }
+
+    /// Remembers the rules that are put back when our table vanishes.
+    pub fn remember_user_rules(&self, rules: UserRules) {
+        *lock(&self.user_rules) = rules;
+    }
+
+    /// What a packet of `protocol` was meant for that a rule of the host redirected: `client` is its source,
+    /// and `local` the address and port at which it was received. None where no such connection is tracked.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked (`CONFIG_NF_CT_NETLINK`), or the two are not of one family.
+    pub fn original_destination(
+        &self,
+        protocol: port::Protocol,
+        client: SocketAddr,
+        local: SocketAddr,
+    ) -> io::Result<Option<SocketAddr>> {
+        self.conntrack.original_destination(protocol, client, local)
     }
 
     /// Where the namespace that we make under that name lies.
@@ -182,7 +245,7 @@ impl Kernel {
         }
         let socket = Socket::open(Protocol::Route)?;
         socket.enlarge()?;
-        lock(&self.ports).push(socket.port());
+        lock(&self.netlink_ports).push(socket.port());
         Ok((socket, ReadBuffer::new()))
     }
 
@@ -191,7 +254,7 @@ impl Kernel {
         if idle.len() < IDLE_SOCKETS_MAX {
             idle.push((socket, buffer));
         } else {
-            lock(&self.ports).retain(|port| *port != socket.port());
+            lock(&self.netlink_ports).retain(|port| *port != socket.port());
         }
     }
 

@@ -55,3 +55,63 @@ pub const PORT_WAIT: Duration = Duration::from_millis(200);
 
 /// Pause between two looks at a port that does not let frames pass yet.
 pub const PORT_LOOK_AGAIN: Duration = Duration::from_micros(300);
+
+/// Most chains of others that are looked into for a rule that drops.
+pub const FOREIGN_CHAINS_MAX: usize = 512;
+
+/// Most bytes of the user's own rules that are kept.
+pub const USER_RULES_BYTES_MAX: usize = 512 * 1024;
+
+/// Most programs kept that hand packets to a device; there is one for each bridge with ports that lead to it.
+pub const PROGRAMS_MAX: usize = 64;
+
+/// Most tracked connections that are found before they are forgotten and the search goes on.
+pub const FORGOTTEN_TOGETHER: usize = 4096;
+
+/// How often tracked connections are searched anew because more were found than are forgotten at once.
+pub const FORGET_ROUNDS_MAX: usize = 256;
+
+/// Most ports that are held by a socket each; the rest of a host's ports can be reserved as ranges.
+pub const PORTS_HELD_MAX: usize = 65_536;
+
+/// Open files that the keeper of ports needs besides what it keeps.
+pub const KEEPER_FILES_SPARE: u64 = 64;
+
+/// How long the keeper of ports waits for a daemon before it lets everything go.
+pub const KEEPER_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often a keeper without a daemon looks whether its directory is still there.
+pub const KEEPER_LOOK: Duration = Duration::from_secs(1);
+
+/// How long the keeper of ports may take to start.
+pub const KEEPER_START: Duration = Duration::from_secs(5);
+
+/// How long the keeper of ports may take to answer.
+pub const KEEPER_ANSWER: Duration = Duration::from_secs(2);
+
+/// Pause between two looks for a keeper that is starting or ending.
+pub const KEEPER_LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Sockets that are made before they are handed to the keeper together; they are open files of ours meanwhile.
+pub const ENTRIES_TOGETHER: usize = 253;
+
+/// How often ports are tried to be taken again from a keeper that has ended, and the pause between.
+pub const RECLAIM_TRIES_MAX: usize = 25;
+
+/// See [`RECLAIM_TRIES_MAX`].
+pub const RECLAIM_PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections that wait for the relay at one port; the host's `somaxconn` may allow fewer.
+pub const RELAY_BACKLOG: i32 = 4096;
+
+/// How often the kernel is asked for another free port when its choice lies in a range that is published.
+pub const PICK_TRIES_MAX: usize = 16;
+
+/// Most requests to forget connections that wait for the search before them.
+pub const FORGET_QUEUE_MAX: usize = 1024;
+
+/// Longest pause between two searches among tracked connections.
+pub const FORGET_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a filter for the host's own packets counts as there after it has vanished.
+pub const FILTER_MEMORY: Duration = Duration::from_secs(10);

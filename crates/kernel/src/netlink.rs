@@ -14,6 +14,7 @@ pub(crate) mod link;
 pub(crate) mod neighbour;
 pub(crate) mod route;
 pub(crate) mod socket;
+pub(crate) mod tc;
 
 pub(crate) use batch::Batch;
 pub(crate) use socket::Socket;

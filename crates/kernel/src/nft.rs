@@ -5,14 +5,20 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use tombolo_netstate::object::nft::ruleset::Type;
+
 use crate::netlink::attribute::{Message, Writer};
 use crate::netlink::batch::Refusal;
 use crate::netlink::socket::Protocol;
 use crate::netlink::{Batch, ReadBuffer, Socket};
 
 mod elements;
+mod expression;
+mod field;
+pub(crate) mod foreign;
 mod rules;
 mod table;
+pub(crate) mod user;
 
 pub(crate) use elements::{ElementChange, change_elements, dump_elements};
 pub(crate) use rules::replace_table;
@@ -38,11 +44,14 @@ mod kind {
     pub(super) const GET_CHAIN: u16 = 4;
     pub(super) const NEW_RULE: u16 = 6;
     pub(super) const GET_RULE: u16 = 7;
+    pub(super) const DELETE_RULE: u16 = 8;
     pub(super) const NEW_SET: u16 = 9;
+    pub(super) const GET_SET: u16 = 10;
     pub(super) const NEW_ELEMENT: u16 = 12;
     pub(super) const GET_ELEMENT: u16 = 13;
     pub(super) const DELETE_ELEMENT: u16 = 14;
     pub(super) const NEW_GENERATION: u16 = 15;
+    pub(super) const GET_GENERATION: u16 = 16;
 }
 
 /// The socket, one user at a time.
@@ -92,9 +101,29 @@ impl Transaction {
     }
 
     fn push(&mut self, kind: u16, flags: u16, attributes: &Writer) {
-        let mut body = generic_head(FAMILY_INET, 0).to_vec();
+        self.push_in(FAMILY_INET, kind, flags, attributes);
+    }
+
+    /// A request about a table of that family.
+    fn push_in(&mut self, family: u8, kind: u16, flags: u16, attributes: &Writer) {
+        let mut body = generic_head(family, 0).to_vec();
         body.extend_from_slice(&attributes.0);
         self.0.push_bytes(SUBSYSTEM << 8 | kind, flags, &body);
+    }
+
+    /// A request about our table whose attributes are at hand.
+    fn push_bytes(&mut self, kind: u16, flags: u16, attributes: &[u8]) {
+        let mut body = generic_head(FAMILY_INET, 0).to_vec();
+        body.extend_from_slice(attributes);
+        self.0.push_bytes(SUBSYSTEM << 8 | kind, flags, &body);
+    }
+
+    /// What became of it; nothing is sent when nothing is asked for.
+    fn commit_unless_empty(self, nft: &NftSocket) -> Result<(), Refusal> {
+        if self.0.len() == 1 {
+            return Ok(());
+        }
+        self.commit(nft).outcome()
     }
 
     /// What became of each request; all failed when one did, and then the first result that is an error names
@@ -132,6 +161,11 @@ impl Committed {
             None => self.requests.into_iter().collect(),
         }
     }
+}
+
+/// Bytes of a field in a concatenation: whole registers.
+fn padded(part: Type) -> usize {
+    part.bytes().next_multiple_of(4)
 }
 
 fn generic_head(family: u8, resource: u16) -> [u8; HEAD] {

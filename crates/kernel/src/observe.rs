@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use tombolo_netstate::object::address::AddressKey;
+use tombolo_netstate::object::foreign::AcceptSpec;
 use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::SetName;
@@ -81,6 +82,9 @@ pub enum ObserveError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The chains of other firewalls cannot be read.
+    #[error("cannot read our rules in the chains of others")]
+    Foreign(#[source] io::Error),
     /// The folder of our namespaces cannot be read.
     #[error("cannot list our network namespaces")]
     Names(#[source] io::Error),
@@ -116,6 +120,7 @@ fn observe_with(
                 .insert(Key::Netns(NetnsKey { name }), Spec::Netns(NetnsSpec));
         }
         read_rules(kernel, &mut seen)?;
+        read_others(kernel, &mut seen)?;
     }
     for (key, spec) in &scope.sysctls {
         if let Ok(value) = read_sysctl(&key.path) {
@@ -174,6 +179,22 @@ fn read_rules(kernel: &Kernel, seen: &mut Observed) -> Result<(), ObserveError> 
             Err(error) => return Err(failed(set.as_str())(error)),
         }
     }
+    Ok(())
+}
+
+/// Our permissions in chains of others, and the ports that we hold.
+fn read_others(kernel: &Kernel, seen: &mut Observed) -> Result<(), ObserveError> {
+    let accepts = nft::foreign::observe(&kernel.nft).map_err(ObserveError::Foreign)?;
+    seen.objects.extend(
+        accepts
+            .into_iter()
+            .map(|key| (Key::Accept(key), Spec::Accept(AcceptSpec))),
+    );
+    let held = kernel.ports().held();
+    seen.objects.extend(
+        held.into_iter()
+            .map(|(key, spec)| (Key::Port(key), Spec::Port(spec))),
+    );
     Ok(())
 }
 

@@ -8,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+pub(crate) mod ports;
+
 /// `SOL_NETLINK` (linux/socket.h).
 const SOL_NETLINK: i32 = 270;
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
@@ -228,6 +230,44 @@ pub(crate) fn signal(fd: &OwnedFd) -> io::Result<()> {
     // SAFETY: pointer and length are those of an array that outlives the call.
     check_size(unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) })?;
     Ok(())
+}
+
+/// `BPF_PROG_LOAD`, `BPF_PROG_TYPE_SCHED_CLS` (linux/bpf.h).
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+
+/// The part of `union bpf_attr` that loading a program needs.
+#[repr(C)]
+struct ProgramAttributes {
+    program_type: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+}
+
+/// Loads a program for classifying packets; it goes when nobody refers to it any more (bpf(2)).
+pub(crate) fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
+    let license = c"Apache-2.0";
+    let attributes = ProgramAttributes {
+        program_type: BPF_PROG_TYPE_SCHED_CLS,
+        instruction_count: u32::try_from(instructions.len())
+            .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+    };
+    // SAFETY: the attributes are of the size given and lead to a slice with that many instructions and to a
+    // zero-terminated string; all of them outlive the call, which only reads them.
+    let fd = check_size(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_LOAD,
+            &raw const attributes,
+            size_of::<ProgramAttributes>(),
+        ) as libc::ssize_t
+    })?;
+    let fd = RawFd::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
+    // SAFETY: the kernel has just given us this descriptor, closed on exec; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Moves the calling thread into a network namespace.

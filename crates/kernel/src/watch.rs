@@ -152,7 +152,7 @@ impl Watch {
             mark: kernel.mark.clone(),
             route,
             netfilter,
-            ports: Arc::clone(&kernel.ports),
+            ports: Arc::clone(&kernel.netlink_ports),
             nft_port: kernel.nft.port(),
             stop: Arc::new(sys::event_counter().map_err(WatchError::Socket)?),
             buffer: ReadBuffer::new(),

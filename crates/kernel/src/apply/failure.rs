@@ -29,7 +29,11 @@ impl Failure {
     }
 
     pub(super) fn netns(verb: &str, key: &Key, error: &NetnsError) -> Self {
-        let cause = std::error::Error::source(error).map_or(String::new(), |e| format!(": {e}"));
+        Self::error(verb, key, error)
+    }
+
+    pub(super) fn error(verb: &str, key: &Key, error: &dyn std::error::Error) -> Self {
+        let cause = error.source().map_or(String::new(), |e| format!(": {e}"));
         Self {
             text: format!("cannot {verb} {key}: {error}{cause}"),
             exists: false,
@@ -66,10 +70,14 @@ fn hint(errno: Errno, key: &Key) -> Option<&'static str> {
         (libc::EEXIST, Key::Address(_)) => "the link has that address from somebody else",
         (libc::EEXIST, Key::Route(_)) => "somebody else has a route to there with that metric",
         (libc::ENOENT | libc::EOPNOTSUPP, Key::NftBase) => {
-            "the kernel may lack nf_tables, its inet family or its nat"
+            "the kernel may lack nf_tables, its inet family, its nat or its fib"
         }
         (libc::ENOENT, Key::Sysctl(_)) => "the kernel has no such setting",
         (libc::ENOENT, Key::Element(_)) => "the set is not there",
+        (libc::EEXIST, Key::Element(_)) => {
+            "it overlaps another element, or leads elsewhere already"
+        }
+        (libc::ENOENT, Key::Accept(_)) => "the chain is not there",
         (libc::EROFS, Key::Sysctl(_)) => "/proc/sys is read-only here",
         _ => return None,
     })

@@ -2,17 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
-use tombolo_netstate::{Key, Mac, Netns, Spec};
+use tombolo_netstate::{IfName, Key, Mac, Netns, Spec};
 
 use super::failure::Failure;
 use super::{Run, Wish, master_of, twin_of};
 use crate::kernel::is_passing;
-use crate::netlink::batch::Refusal;
+use crate::netlink::batch::{Refusal, pardon};
 use crate::netlink::link::{self, LinkRecord, Setup, Twin};
 use crate::netlink::{Batch, Socket};
+
+mod direct;
+
+use direct::Settings;
+pub(super) use direct::direct_of;
 
 /// Links born together: each holds the file of its other end's namespace open meanwhile.
 const BORN_TOGETHER: usize = 64;
@@ -47,7 +53,14 @@ struct Standing<'a> {
     spec: &'a LinkSpec,
     index: u32,
     /// As it was before an update.
-    before: Option<LinkRecord>,
+    before: Option<Before>,
+}
+
+#[derive(Debug)]
+struct Before {
+    record: LinkRecord,
+    /// The bridge to which its port led.
+    direct: Option<IfName>,
 }
 
 impl<'a> Run<'a> {
@@ -83,15 +96,19 @@ impl<'a> Run<'a> {
             let (Key::Link(key), Spec::Link(spec)) = (wish.key, wish.spec) else {
                 continue;
             };
-            let found = if wish.from.is_some() {
+            let found = if let Some(from) = wish.from {
                 self.find_own(socket, key).map(|record| {
                     let (place, index) = (wish.place, record.index);
+                    let direct = match from {
+                        Spec::Link(from) => direct_of(from),
+                        _ => None,
+                    };
                     standing.push(Standing {
                         place,
                         key,
                         spec,
                         index,
-                        before: Some(record),
+                        before: Some(Before { record, direct }),
                     });
                 })
             } else {
@@ -282,36 +299,48 @@ impl<'a> Run<'a> {
 
     /// Gives links their settings and brings them up; one that fails here is there all the same.
     fn set_up(&mut self, socket: &Socket, standing: Vec<Standing<'a>>) {
-        let mut batch = Batch::default();
+        let mut settings = Settings::default();
         let mut sent = Vec::with_capacity(standing.len());
         for link in standing {
-            match self.prepare(socket, &link, &mut batch) {
-                Ok(()) => sent.push((link.place, link.key, batch.len())),
+            let start = settings.batch.len();
+            match self.prepare(socket, &link, &mut settings) {
+                Ok(direct) => sent.push((link, direct, start..settings.batch.len())),
                 Err(failure) => self.settle(link.place, Err(failure.exists(true))),
             }
         }
-        let mut results = batch.run(socket, &mut self.buffer).into_iter();
-        let mut taken = 0;
-        for (place, key, end) in sent {
-            let own: Result<(), Refusal> =
-                results.by_ref().take(end - taken).fold(Ok(()), Result::and);
-            taken = end;
-            let failed = |refusal| {
-                Failure::refusal("set up", &Key::Link(key.clone()), &refusal).exists(true)
+        let mut results = settings.batch.run(socket, &mut self.buffer);
+        pardon(&mut results, settings.pardons);
+        drop(settings.programs);
+        for (link, direct, all) in sent {
+            let refused = all
+                .filter_map(|place| Some((place, results[place].as_ref().err()?)))
+                .next();
+            let result = match refused {
+                None => Ok(()),
+                Some((place, refusal)) if direct.contains(&place) => {
+                    Err(direct::failed(link.key, refusal).exists(true))
+                }
+                Some((_, refusal)) => {
+                    let whole = Key::Link(link.key.clone());
+                    Err(Failure::refusal("set up", &whole, refusal).exists(true))
+                }
             };
-            self.settle(place, own.map_err(failed));
+            self.settle(link.place, result);
         }
     }
 
+    /// Writes down the settings of a link; the places of the messages that lead it past bridging.
     fn prepare(
         &mut self,
         socket: &Socket,
         link: &Standing<'a>,
-        batch: &mut Batch,
-    ) -> Result<(), Failure> {
+        settings: &mut Settings,
+    ) -> Result<Range<usize>, Failure> {
         self.allow_ipv6(link.key, link.spec)?;
+        let direct = self.push_direct(socket, link, settings)?;
+        let batch = &mut settings.batch;
         if let Some(before) = &link.before {
-            self.push_changes(socket, link, before, batch)?;
+            self.push_changes(socket, link, &before.record, batch)?;
         }
         let alias = format!("{}{}", self.kernel.mark, link.spec.alias);
         let setup = Setup {
@@ -321,7 +350,7 @@ impl<'a> Run<'a> {
             ipv6: self.kernel.ipv6,
         };
         link::set_up(batch, &setup);
-        Ok(())
+        Ok(direct)
     }
 
     /// What an update changes of that which a link is born with.
@@ -352,7 +381,7 @@ impl<'a> Run<'a> {
 fn push_birth(batch: &mut Batch, birth: &Birth<'_>) {
     let (name, spec) = (birth.key.name, birth.spec);
     match (&spec.kind, &birth.twin) {
-        (LinkKind::Bridge { snooping }, _) => {
+        (LinkKind::Bridge { snooping, .. }, _) => {
             link::create_bridge(batch, birth.index, name, spec, *snooping);
         }
         (_, Some(twin)) => {

@@ -1,13 +1,16 @@
 //! Removing: what is gone already counts as removed, and what is not ours is left alone.
 
+use tombolo_netstate::object::foreign::AcceptKey;
 use tombolo_netstate::object::link::{LinkKey, LinkSpec};
 use tombolo_netstate::object::nft::ElementKey;
+use tombolo_netstate::object::port::PortKey;
 use tombolo_netstate::{Action, IfName, Key, Netns, Outcome, Spec};
 
 use super::failure::Failure;
+use super::links::direct_of;
 use super::{Run, write_sysctl};
-use crate::netlink::batch::Refusal;
-use crate::netlink::{Batch, Socket, address, fdb, link, neighbour, route};
+use crate::netlink::batch::{Refusal, pardon};
+use crate::netlink::{Batch, Socket, address, fdb, link, neighbour, route, tc};
 use crate::netns::NetnsError;
 use crate::nft;
 use crate::reaper::Burial;
@@ -17,6 +20,8 @@ use crate::reaper::Burial;
 enum Together {
     Close,
     Elements,
+    Accepts,
+    Ports,
     Links(Netns),
     Inside(Netns),
     Alone,
@@ -58,6 +63,8 @@ impl<'a> Run<'a> {
             match &group[0].0 {
                 Together::Close => self.close_ports(&removals),
                 Together::Elements => self.remove_elements(&removals),
+                Together::Accepts => self.remove_accepts(&removals),
+                Together::Ports => self.remove_ports(&removals),
                 Together::Links(netns) => self.remove_links(netns, &removals),
                 Together::Inside(netns) => self.remove_inside(netns, &removals),
                 Together::Alone => self.remove_each(&removals),
@@ -76,30 +83,50 @@ impl<'a> Run<'a> {
         self.change_elements(&elements, true);
     }
 
-    /// Shuts bridge ports. One that is down passes nothing anyway, and the kernel will not shut it.
+    fn remove_accepts(&mut self, removals: &[Removal<'a>]) {
+        let accepts: Vec<(usize, &'a AcceptKey)> = removals
+            .iter()
+            .filter_map(|removal| match removal.key {
+                Key::Accept(key) => Some((removal.place, key)),
+                _ => None,
+            })
+            .collect();
+        self.change_accepts(&accepts, true);
+    }
+
+    fn remove_ports(&mut self, removals: &[Removal<'a>]) {
+        let ports: Vec<(usize, &'a PortKey)> = removals
+            .iter()
+            .filter_map(|removal| match removal.key {
+                Key::Port(key) => Some((removal.place, key)),
+                _ => None,
+            })
+            .collect();
+        self.release_ports(&ports);
+    }
+
+    /// Shuts bridge ports, and what leads past bridging.
     fn close_ports(&mut self, removals: &[Removal<'a>]) {
-        let mut batch = Batch::default();
+        let (mut batch, mut pardons) = (Batch::default(), Vec::new());
         let mut sent = Vec::new();
         for removal in removals {
-            match self.own_index(self.host, removal) {
-                Some(index) => {
-                    link::close(&mut batch, index);
-                    sent.push((*removal, index));
-                }
-                None => self.settle(removal.place, Ok(())),
-            }
-        }
-        let results = batch.run(self.host, &mut self.buffer);
-        for ((removal, index), result) in sent.into_iter().zip(results) {
-            let result = match result {
-                Err(refusal) if refusal.is(libc::ENETDOWN) || refusal.is(libc::EOPNOTSUPP) => {
-                    self.bury_now(index)
-                }
-                other => other,
+            let Some(index) = self.own_index(self.host, removal) else {
+                self.settle(removal.place, Ok(()));
+                continue;
             };
-            let outcome = match result {
-                Err(refusal) if !refusal.is(libc::ENODEV) => {
-                    Failure::refusal("close", removal.key, &refusal)
+            let start = batch.len();
+            pardons.push(link::close(&mut batch, index));
+            if matches!(removal.spec, Spec::Link(spec) if direct_of(spec).is_some()) {
+                pardons.push(tc::stop(&mut batch, index));
+            }
+            sent.push((*removal, start..batch.len()));
+        }
+        let mut results = batch.run(self.host, &mut self.buffer);
+        pardon(&mut results, pardons);
+        for (removal, places) in sent {
+            let outcome = match first_refusal(&results[places]) {
+                Some(refusal) if !refusal.is(libc::ENODEV) => {
+                    Failure::refusal("close", removal.key, refusal)
                         .exists(true)
                         .outcome()
                 }
@@ -107,15 +134,6 @@ impl<'a> Run<'a> {
             };
             self.outcomes[removal.place] = Some(outcome);
         }
-    }
-
-    fn bury_now(&mut self, index: u32) -> Result<(), Refusal> {
-        let mut batch = Batch::default();
-        link::bury(&mut batch, index);
-        batch
-            .run(self.host, &mut self.buffer)
-            .pop()
-            .unwrap_or(Ok(()))
     }
 
     /// The number of the link to be removed; none when it is gone, or its name has become somebody else's.
@@ -157,9 +175,10 @@ impl<'a> Run<'a> {
         let Some(socket) = self.removal_socket(netns, removals) else {
             return;
         };
-        let mut batch = Batch::default();
+        let (mut batch, mut pardons) = (Batch::default(), Vec::new());
         let mut sent = Vec::new();
         for removal in removals {
+            let start = batch.len();
             let Some(index) = self.own_index(&socket, removal) else {
                 self.settle(removal.place, Ok(()));
                 continue;
@@ -169,27 +188,29 @@ impl<'a> Run<'a> {
                 && is_port(removal.spec)
                 && !self.created.contains(removal.key);
             if deferred {
-                link::bury(&mut batch, index);
+                // It would open again if it were only buried.
+                pardons.push(link::close(&mut batch, index));
             } else {
                 link::delete(&mut batch, index);
             }
-            sent.push((*removal, index, deferred));
+            sent.push((*removal, index, deferred, start..batch.len()));
         }
-        let results = batch.run(&socket, &mut self.buffer);
-        for ((removal, index, deferred), result) in sent.into_iter().zip(results) {
+        let mut results = batch.run(&socket, &mut self.buffer);
+        pardon(&mut results, pardons);
+        for (removal, index, deferred, places) in sent {
             if let Key::Link(key) = removal.key {
                 self.indexes.remove(key);
             }
             if *netns == Netns::Host {
                 self.kernel.forget_twin(index);
             }
-            match result {
-                Ok(()) if deferred => {
+            match first_refusal(&results[places]) {
+                None if deferred => {
                     self.kernel.bury(Burial::Link(index, removal.key.clone()));
                     self.outcomes[removal.place] = Some(Outcome::Deferred);
                 }
-                Err(refusal) if !refusal.is(libc::ENODEV) => {
-                    let failure = Failure::refusal("remove", removal.key, &refusal).exists(true);
+                Some(refusal) if !refusal.is(libc::ENODEV) => {
+                    let failure = Failure::refusal("remove", removal.key, refusal).exists(true);
                     self.settle(removal.place, Err(failure));
                 }
                 _ => self.settle(removal.place, Ok(())),
@@ -290,11 +311,17 @@ fn together(key: &Key, closes: bool) -> Together {
         Key::Link(_) if closes => Together::Close,
         Key::Link(key) => Together::Links(key.netns.clone()),
         Key::Element(_) => Together::Elements,
+        Key::Accept(_) => Together::Accepts,
+        Key::Port(_) => Together::Ports,
         Key::Address(_) | Key::Neighbour(_) | Key::Fdb(_) | Key::Route(_) => {
             Together::Inside(key.netns())
         }
         Key::Netns(_) | Key::Sysctl(_) | Key::NftBase => Together::Alone,
     }
+}
+
+fn first_refusal(results: &[Result<(), Refusal>]) -> Option<&Refusal> {
+    results.iter().find_map(|result| result.as_ref().err())
 }
 
 fn is_port(spec: &Spec) -> bool {

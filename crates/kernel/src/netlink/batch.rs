@@ -55,6 +55,26 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+/// What a request may be answered without having failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pardon {
+    /// The request's place in its batch.
+    pub(crate) place: usize,
+    pub(crate) errors: &'static [i32],
+}
+
+/// Lets requests count as done that were refused for a reason which does not matter.
+pub(crate) fn pardon(results: &mut [Result<(), Refusal>], pardons: Vec<Pardon>) {
+    for Pardon { place, errors } in pardons {
+        let pardoned = |refusal: &Refusal| errors.contains(&refusal.errno.0);
+        if let Some(result) = results.get_mut(place)
+            && result.as_ref().is_err_and(pardoned)
+        {
+            *result = Ok(());
+        }
+    }
+}
+
 /// Requests that do not depend on each other's success, except that they are carried out in order.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {

@@ -4,17 +4,17 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridge, InfoBridgePort,
-    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use tombolo_netstate::object::link::{LinkKind, LinkSpec, Port};
 use tombolo_netstate::{IfName, Mac};
 
 use super::attribute::{Attributes, Writer, read_mac, read_text, read_u32};
-use super::batch::Refusal;
+use super::batch::{Pardon, Refusal};
 use super::{Batch, ReadBuffer, Socket};
 use crate::limits::{GROUP_GRAVEYARD, GROUP_NURSERY};
 
@@ -28,6 +28,14 @@ const CREATE: u16 = 0x600;
 const SKIP_STATS: u32 = 8;
 /// Bytes of `struct ifinfomsg`.
 const HEAD: usize = 16;
+/// `IFLA_PROTINFO`, and in it `IFLA_BRPORT_STATE` of value `BR_STATE_DISABLED` (linux/if_bridge.h).
+const PROTOCOL_INFO: u16 = 12;
+const PORT_STATE: u16 = 1;
+const STATE_DISABLED: u8 = 0;
+/// `IFLA_INET_CONF`: the settings of IPv4 on a link.
+const INET_CONF: u16 = 1;
+/// `IPV4_DEVCONF_ROUTE_LOCALNET` (linux/ip.h).
+const ROUTE_LOCALNET: u16 = 26;
 /// Least MTU of a link with IPv6 (RFC 8200 section 5); below it the kernel takes IPv6 off the link.
 pub(crate) const IPV6_MTU_MIN: u32 = 1280;
 
@@ -125,18 +133,12 @@ pub(crate) fn set_up(batch: &mut Batch, setup: &Setup<'_>) {
         LinkAttribute::Group(0),
         LinkAttribute::Mtu(spec.mtu),
     ];
-    if setup.ipv6 && spec.mtu >= IPV6_MTU_MIN {
-        let mode = if spec.link_local {
-            In6AddrGenMode::Eui64
-        } else {
-            In6AddrGenMode::None
-        };
-        attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-            vec![AfSpecInet6::AddrGenMode(mode)],
-        )]));
+    let settings = family_settings(setup);
+    if !settings.is_empty() {
+        attributes.push(LinkAttribute::AfSpecUnspec(settings));
     }
     let mut info = Vec::new();
-    if let LinkKind::Bridge { snooping } = spec.kind {
+    if let LinkKind::Bridge { snooping, .. } = spec.kind {
         info.push(LinkInfo::Kind(InfoKind::Bridge));
         info.push(LinkInfo::Data(InfoData::Bridge(vec![
             InfoBridge::MulticastSnooping(snooping),
@@ -156,6 +158,28 @@ pub(crate) fn set_up(batch: &mut Batch, setup: &Setup<'_>) {
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
     batch.push(SET, 0, &up);
+}
+
+/// What is set of IPv4 and IPv6 on a link.
+fn family_settings(setup: &Setup<'_>) -> Vec<AfSpecUnspec> {
+    let mut settings = Vec::new();
+    if let LinkKind::Bridge { localnet, .. } = setup.spec.kind {
+        let mut inet = Writer::default();
+        inet.nest(INET_CONF, |conf| {
+            conf.put(ROUTE_LOCALNET, &u32::from(localnet).to_ne_bytes());
+        });
+        let inet = DefaultNla::new(libc::AF_INET as u16, inet.0);
+        settings.push(AfSpecUnspec::Other(inet));
+    }
+    if setup.ipv6 && setup.spec.mtu >= IPV6_MTU_MIN {
+        let mode = if setup.spec.link_local {
+            In6AddrGenMode::Eui64
+        } else {
+            In6AddrGenMode::None
+        };
+        settings.push(AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]));
+    }
+    settings
 }
 
 /// Learning stays on: ports that neither learn nor flood are taken out of promiscuous mode, at a cost that
@@ -199,17 +223,21 @@ pub(crate) fn bury(batch: &mut Batch, index: u32) {
     );
 }
 
-/// The same, and no frame passes the port any more.
-pub(crate) fn close(batch: &mut Batch, index: u32) {
-    let state = vec![InfoBridgePort::State(BridgePortState::Disabled)];
-    let attributes = vec![
-        LinkAttribute::Group(GROUP_GRAVEYARD),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(state)),
-        ]),
-    ];
-    batch.push(NEW, 0, &message(index, attributes));
+/// The same, and no frame passes the port any more. That takes a message of its own, in the language of
+/// bridges: the other one ends with a notice of change, upon which the bridge opens a port that is shut
+/// (net/bridge/br_if.c, `br_port_carrier_check`).
+pub(crate) fn close(batch: &mut Batch, index: u32) -> Pardon {
+    bury(batch, index);
+    let mut body = Writer(vec![0; HEAD]);
+    body.0[0] = libc::AF_BRIDGE as u8;
+    body.0[4..8].copy_from_slice(&index.to_ne_bytes());
+    body.nest(PROTOCOL_INFO, |port| {
+        port.put(PORT_STATE, &[STATE_DISABLED]);
+    });
+    let place = batch.push_bytes(SET, 0, &body.0);
+    // A port that is down, or that has left its bridge, passes nothing anyway.
+    let errors = &[libc::ENETDOWN, libc::EOPNOTSUPP];
+    Pardon { place, errors }
 }
 
 /// Removes one link.
@@ -250,6 +278,8 @@ pub(crate) struct LinkRecord {
     pub(crate) kind: Kind,
     pub(crate) port: Option<PortRecord>,
     pub(crate) ipv6: Option<Ipv6Record>,
+    /// Loopback addresses may be routed over it.
+    pub(crate) localnet: bool,
 }
 
 /// The kinds that concern us.
@@ -302,6 +332,7 @@ impl LinkRecord {
             kind: Kind::Other,
             port: None,
             ipv6: None,
+            localnet: false,
         };
         for (kind, value) in Attributes::after(body, HEAD) {
             record.attribute(kind, value);
@@ -318,9 +349,12 @@ impl LinkRecord {
             18 => self.info(value),
             20 => self.alias = read_text(value).map(str::to_owned),
             26 => {
-                self.ipv6 = Attributes::of(value)
-                    .find(libc::AF_INET6 as u16)
-                    .and_then(read_ipv6)
+                let families = Attributes::of(value);
+                self.ipv6 = families.find(libc::AF_INET6 as u16).and_then(read_ipv6);
+                self.localnet = families
+                    .find(libc::AF_INET as u16)
+                    .and_then(read_localnet)
+                    .unwrap_or(false);
             }
             27 => self.group = read_u32(value).unwrap_or(0),
             37 => self.link_elsewhere = true,
@@ -362,6 +396,13 @@ impl LinkRecord {
     pub(crate) fn owned_alias(&self, mark: &str) -> Option<&str> {
         self.alias.as_deref()?.strip_prefix(mark)
     }
+}
+
+/// The settings are shown as an array that begins with the first of them, whose number is 1.
+fn read_localnet(value: &[u8]) -> Option<bool> {
+    let settings = Attributes::of(value).find(INET_CONF)?;
+    let at = (usize::from(ROUTE_LOCALNET) - 1) * 4;
+    Some(settings.get(at..).and_then(read_u32)? != 0)
 }
 
 fn read_ipv6(value: &[u8]) -> Option<Ipv6Record> {
@@ -449,10 +490,39 @@ mod tests {
         }
     }
 
+    fn bridge(localnet: bool) -> LinkKind {
+        LinkKind::Bridge {
+            snooping: false,
+            localnet,
+        }
+    }
+
+    #[test]
+    fn loopback_addresses_are_allowed_or_not_in_the_message_of_the_settings() {
+        for wanted in [false, true] {
+            let spec = spec(bridge(wanted), None);
+            let mut batch = Batch::default();
+            let setup = Setup {
+                index: 5,
+                spec: &spec,
+                alias: "x",
+                ipv6: false,
+            };
+            set_up(&mut batch, &setup);
+            let body = &messages(&batch)[0].2;
+            let families = Attributes::of(Attributes::after(body, HEAD).find(26).unwrap());
+            assert_eq!(families.find(libc::AF_INET6 as u16), None);
+            let inet = Attributes::of(families.find(libc::AF_INET as u16).unwrap());
+            let conf = Attributes::of(inet.find(INET_CONF).unwrap());
+            let value = conf.find(ROUTE_LOCALNET).and_then(read_u32);
+            assert_eq!(value, Some(u32::from(wanted)));
+        }
+    }
+
     #[test]
     fn a_veth_is_born_whole_in_one_message() {
         let name = IfName::new("tv1").unwrap();
-        let spec = spec(LinkKind::Bridge { snooping: false }, None);
+        let spec = spec(bridge(false), None);
         let twin = Twin {
             index: 65537,
             name: IfName::new("eth0").unwrap(),
@@ -489,8 +559,9 @@ mod tests {
             isolated: true,
             flood: false,
             hairpin: false,
+            direct: None,
         };
-        let spec = spec(LinkKind::Bridge { snooping: false }, Some(port));
+        let spec = spec(bridge(false), Some(port));
         let mut batch = Batch::default();
         set_up(
             &mut batch,

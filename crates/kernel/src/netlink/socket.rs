@@ -32,6 +32,8 @@ pub(crate) enum Protocol {
     Route,
     /// `NETLINK_NETFILTER`.
     Netfilter,
+    /// `NETLINK_SOCK_DIAG`.
+    SockDiag,
 }
 
 /// An open socket, in the namespace of the thread that opened it.
@@ -48,6 +50,7 @@ impl Socket {
         let number = match protocol {
             Protocol::Route => libc::NETLINK_ROUTE,
             Protocol::Netfilter => libc::NETLINK_NETFILTER,
+            Protocol::SockDiag => libc::NETLINK_SOCK_DIAG,
         };
         let (fd, port) = sys::netlink_socket(number)?;
         sys::set_netlink_option(&fd, CAP_ACK, 1)?;

@@ -1,12 +1,9 @@
-//! Elements of sets and maps: encoding, transactions that find their culprit, and reading back.
+//! Elements of sets and maps: transactions that find their culprit, and reading back.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use tombolo_netstate::IfName;
-use tombolo_netstate::object::nft::ruleset::{Set, Type};
+use tombolo_netstate::object::nft::ruleset::Set;
 use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName, TABLE};
 
+use super::field;
 use super::{CREATE, FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request};
 use crate::limits::TRANSACTION_ELEMENTS_MAX;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_text};
@@ -15,6 +12,14 @@ use crate::sys::Errno;
 
 /// `NFTA_LIST_ELEM`.
 const LIST_ELEMENT: u16 = 1;
+/// `NFTA_SET_ELEM_KEY`.
+const KEY: u16 = 1;
+/// `NFTA_SET_ELEM_DATA`.
+const DATA: u16 = 2;
+/// `NFTA_SET_ELEM_FLAGS`.
+const FLAGS: u16 = 3;
+/// `NFTA_SET_ELEM_KEY_END`.
+const KEY_END: u16 = 10;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
 
@@ -39,32 +44,41 @@ pub(crate) fn change_elements(
         .collect()
 }
 
+/// A change that the kernel can be asked for, and its place among those that were wanted.
+#[derive(Debug)]
+struct Request {
+    place: usize,
+    remove: bool,
+    attributes: Writer,
+}
+
 fn change_chunk(nft: &NftSocket, changes: &[ElementChange<'_>]) -> Vec<Result<(), Refusal>> {
     let mut results = vec![Ok(()); changes.len()];
-    let mut left: Vec<usize> = Vec::new();
+    let mut requests = Vec::with_capacity(changes.len());
     for (place, change) in changes.iter().enumerate() {
         match encode(change) {
-            Some(_) => left.push(place),
+            Some(attributes) => requests.push(Request {
+                place,
+                remove: change.remove,
+                attributes,
+            }),
             None => results[place] = Err(unfit()),
         }
     }
-    let Err(first) = try_together(nft, changes, &left) else {
+    let Err(blame) = try_together(nft, &requests) else {
         return results;
     };
-    let blamed: Vec<usize> = first.iter().map(|(place, _)| *place).collect();
-    let rest: Vec<usize> = left
-        .iter()
-        .copied()
-        .filter(|place| !blamed.contains(place))
-        .collect();
-    for (place, refusal) in first {
+    let found_some = !blame.is_empty();
+    for (place, refusal) in blame {
         results[place] = Err(refusal);
     }
-    if !blamed.is_empty() && try_together(nft, changes, &rest).is_ok() {
+    requests.retain(|request| results[request.place].is_ok());
+    if found_some && try_together(nft, &requests).is_ok() {
         return results;
     }
-    for place in rest {
-        if let Err(mut blame) = try_together(nft, changes, &[place]) {
+    for request in requests {
+        let place = request.place;
+        if let Err(mut blame) = try_together(nft, &[request]) {
             results[place] = Err(blame.pop().map_or_else(unfit, |(_, refusal)| refusal));
         }
     }
@@ -79,35 +93,29 @@ fn unfit() -> Refusal {
 }
 
 /// The places that the kernel blames; a single one is to blame in any case.
-fn try_together(
-    nft: &NftSocket,
-    changes: &[ElementChange<'_>],
-    places: &[usize],
-) -> Result<(), Vec<(usize, Refusal)>> {
-    if places.is_empty() {
+fn try_together(nft: &NftSocket, requests: &[Request]) -> Result<(), Vec<(usize, Refusal)>> {
+    if requests.is_empty() {
         return Ok(());
     }
     let mut transaction = Transaction::new();
-    for attributes in places
-        .iter()
-        .filter_map(|place| encode(&changes[*place]).map(|a| (place, a)))
-    {
-        let (place, attributes) = attributes;
-        let (kind, flags) = if changes[*place].remove {
+    for request in requests {
+        let (kind, flags) = if request.remove {
             (kind::DELETE_ELEMENT, 0)
         } else {
             (kind::NEW_ELEMENT, CREATE)
         };
-        transaction.push(kind, flags, &attributes);
+        transaction.push(kind, flags, &request.attributes);
     }
     let committed = transaction.commit(nft);
-    let mut blame: Vec<(usize, Refusal)> = places
+    let mut blame: Vec<(usize, Refusal)> = requests
         .iter()
         .zip(committed.requests)
-        .filter_map(|(place, result)| Some((*place, result.err()?)))
+        .filter_map(|(request, result)| Some((request.place, result.err()?)))
         .collect();
     match committed.whole {
-        Some(refusal) if places.len() == 1 && blame.is_empty() => blame.push((places[0], refusal)),
+        Some(refusal) if requests.len() == 1 && blame.is_empty() => {
+            blame.push((requests[0].place, refusal));
+        }
         None if blame.is_empty() => return Ok(()),
         _ => {}
     }
@@ -117,86 +125,64 @@ fn try_together(
 /// The request's attributes; none when the fields are not of the set's types.
 fn encode(change: &ElementChange<'_>) -> Option<Writer> {
     let set = Set::of(change.key.set);
-    let (start, end) = key_bytes(&set, &change.key.fields)?;
+    let (first, last) = field::key(&set, &change.key.fields)?;
     let data = match set.data {
-        Some(kind) => Some(value_bytes(kind, *change.spec.data.first()?)?),
-        None => None,
+        [] => None,
+        types => Some(field::value(types, &change.spec.data)?),
     };
-    let concatenated = set.key.len() > 1;
+    let (range_end, after) = match last {
+        Some(last) if set.key.len() > 1 => (Some(last), None),
+        Some(last) => (None, next(last)),
+        None => (None, None),
+    };
     let mut attributes = Writer::default();
     attributes
         .put_text(1, TABLE)
         .put_text(2, set.name.as_str())
         .nest(3, |list| {
             list.nest(LIST_ELEMENT, |element| {
-                put_key(element, 1, &start);
-                if let (true, true, Some(end)) = (set.interval, concatenated, &end) {
-                    put_key(element, 10, end);
+                put_value(element, KEY, &first);
+                if let Some(end) = &range_end {
+                    put_value(element, KEY_END, end);
                 }
                 if let Some(data) = &data {
-                    put_key(element, 2, data);
+                    put_value(element, DATA, data);
                 }
             });
-            if let (true, false, Some(after)) =
-                (set.interval, concatenated, end.as_deref().and_then(next))
-            {
+            if let Some(after) = &after {
                 list.nest(LIST_ELEMENT, |element| {
-                    put_key(element, 1, &after);
-                    element.put_be32(3, INTERVAL_END);
+                    put_value(element, KEY, after);
+                    element.put_be32(FLAGS, INTERVAL_END);
                 });
             }
         });
     Some(attributes)
 }
 
-fn put_key(element: &mut Writer, kind: u16, value: &[u8]) {
+fn put_value(element: &mut Writer, kind: u16, value: &[u8]) {
     element.nest(kind, |data| {
         data.put(1, value);
     });
 }
 
-/// First and last key that the fields stand for; the last only in sets of intervals.
-fn key_bytes(set: &Set, fields: &[Field]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
-    if fields.len() != set.key.len() {
-        return None;
-    }
-    let (mut start, mut end) = (Vec::new(), Vec::new());
-    for (kind, field) in set.key.iter().zip(fields) {
-        match (set.interval, field) {
-            (true, Field::Net(net)) => {
-                start.extend(value_bytes(*kind, Field::Address(net.network()))?);
-                end.extend(value_bytes(*kind, Field::Address(net.broadcast()))?);
-            }
-            _ => {
-                let value = value_bytes(*kind, *field)?;
-                start.extend_from_slice(&value);
-                end.extend(value);
-            }
-        }
-    }
-    Some((start, set.interval.then_some(end)))
-}
-
-fn value_bytes(kind: Type, field: Field) -> Option<Vec<u8>> {
-    match (kind, field) {
-        (Type::Interface, Field::Name(name)) => {
-            let mut bytes = name.as_str().as_bytes().to_vec();
-            bytes.resize(Type::Interface.bytes(), 0);
-            Some(bytes)
-        }
-        (Type::Ipv4, Field::Address(IpAddr::V4(ip))) => Some(ip.octets().to_vec()),
-        (Type::Ipv6, Field::Address(IpAddr::V6(ip))) => Some(ip.octets().to_vec()),
-        _ => None,
-    }
-}
-
 /// The number after `bytes`; none after the last.
-fn next(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = bytes.to_vec();
+fn next(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     for byte in bytes.iter_mut().rev() {
         let (more, carried) = byte.overflowing_add(1);
         *byte = more;
         if !carried {
+            return Some(bytes);
+        }
+    }
+    None
+}
+
+/// The number before `bytes`; none before the first.
+fn previous(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    for byte in bytes.iter_mut().rev() {
+        let (less, borrowed) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrowed {
             return Some(bytes);
         }
     }
@@ -209,6 +195,8 @@ struct Raw {
     key: Vec<u8>,
     /// At one key, the end of an interval comes before the start of the next.
     starts: bool,
+    /// The last key of a concatenation's interval.
+    last: Option<Vec<u8>>,
     data: Option<Vec<u8>>,
 }
 
@@ -244,39 +232,35 @@ fn read_elements(body: &[u8], name: SetName, raw: &mut Vec<Raw>) {
     let value = |nested: &[u8]| Attributes::of(nested).find(1).map(<[u8]>::to_vec);
     for (_, element) in Attributes::of(attributes.find(3).unwrap_or_default()) {
         let element = Attributes::of(element);
-        let Some(key) = element.find(1).and_then(value) else {
+        let Some(key) = element.find(KEY).and_then(value) else {
             continue;
         };
-        let flags = element.find(3).and_then(read_be32).unwrap_or(0);
+        let flags = element.find(FLAGS).and_then(read_be32).unwrap_or(0);
         raw.push(Raw {
             key,
             starts: flags & INTERVAL_END == 0,
-            data: element.find(2).and_then(value),
+            last: element.find(KEY_END).and_then(value),
+            data: element.find(DATA).and_then(value),
         });
     }
 }
 
+/// The elements that `raw`, which is sorted, is made of, and the number of those that we have no words for.
 fn decode(set: &Set, raw: &[Raw]) -> (Vec<(ElementKey, ElementSpec)>, usize) {
-    let (mut elements, mut strange) = (Vec::new(), 0);
+    let (mut elements, mut strange) = (Vec::with_capacity(raw.len()), 0);
     for (place, element) in raw.iter().enumerate().filter(|(_, element)| element.starts) {
-        let after = raw
-            .get(place + 1)
-            .filter(|next| !next.starts)
-            .map(|next| next.key.as_slice());
         let data = match (set.data, &element.data) {
-            (Some(kind), Some(bytes)) => field(kind, bytes).map(|field| vec![field]),
-            (None, _) => Some(Vec::new()),
-            (Some(_), None) => None,
+            ([], _) => Some(Vec::new()),
+            (types, Some(bytes)) => field::read(types, bytes),
+            (_, None) => None,
         };
-        match (fields(set, &element.key, after), data) {
+        match (fields(set, element, raw.get(place + 1)), data) {
             (Some(fields), Some(data)) => {
-                elements.push((
-                    ElementKey {
-                        set: set.name,
-                        fields,
-                    },
-                    ElementSpec { data },
-                ));
+                let key = ElementKey {
+                    set: set.name,
+                    fields,
+                };
+                elements.push((key, ElementSpec { data }));
             }
             _ => strange += 1,
         }
@@ -284,132 +268,43 @@ fn decode(set: &Set, raw: &[Raw]) -> (Vec<(ElementKey, ElementSpec)>, usize) {
     (elements, strange)
 }
 
-fn fields(set: &Set, key: &[u8], after: Option<&[u8]>) -> Option<Vec<Field>> {
-    if set.interval {
-        return Some(vec![Field::Net(net(key, after)?)]);
+fn fields(set: &Set, element: &Raw, following: Option<&Raw>) -> Option<Vec<Field>> {
+    if !set.interval {
+        return field::read(set.key, &element.key);
     }
-    let mut rest = key;
-    let mut fields = Vec::new();
-    for kind in set.key {
-        let (part, others) = rest.split_at_checked(kind.bytes())?;
-        fields.push(field(*kind, part)?);
-        rest = others;
-    }
-    rest.is_empty().then_some(fields)
-}
-
-fn field(kind: Type, bytes: &[u8]) -> Option<Field> {
-    Some(match kind {
-        Type::Interface => Field::Name(IfName::new(read_text(bytes)?).ok()?),
-        Type::Ipv4 => Field::Address(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
-        Type::Ipv6 => Field::Address(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
-    })
-}
-
-/// The subnet from `start` up to, not including, `after`; none when the range is not one subnet.
-fn net(start: &[u8], after: Option<&[u8]>) -> Option<IpNet> {
-    let number = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte))
+    let last = match (&element.last, following) {
+        (Some(last), _) => last.clone(),
+        (None, _) if set.key.len() > 1 => element.key.clone(),
+        (None, Some(end)) if !end.starts => previous(end.key.clone())?,
+        // Without an end it is the last of all intervals.
+        (None, _) => vec![u8::MAX; element.key.len()],
     };
-    let first = number(start);
-    let bits = u32::try_from(start.len() * 8).ok()?;
-    let last = match after {
-        Some(after) => number(after).checked_sub(1)?,
-        None => u128::MAX >> (128 - bits),
-    };
-    let host_bits = (first ^ last).count_ones();
-    let size_fits =
-        last.checked_sub(first)? == 1_u128.checked_shl(host_bits).map_or(u128::MAX, |n| n - 1);
-    if !size_fits || first.trailing_zeros() < host_bits.min(bits) && first != 0 {
-        return None;
-    }
-    let prefix = u8::try_from(bits - host_bits).ok()?;
-    match start.len() {
-        4 => Some(
-            Ipv4Net::new(Ipv4Addr::from(*start.first_chunk::<4>()?), prefix)
-                .ok()?
-                .into(),
-        ),
-        16 => Some(
-            Ipv6Net::new(Ipv6Addr::from(*start.first_chunk::<16>()?), prefix)
-                .ok()?
-                .into(),
-        ),
-        _ => None,
-    }
+    field::read_interval(set.key, &element.key, &last)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn round_trip(set: SetName, net: &str) -> Option<Field> {
-        let set = Set::of(set);
-        let (start, end) = key_bytes(&set, &[Field::Net(net.parse().unwrap())]).unwrap();
-        let after = end.as_deref().and_then(next);
-        fields(&set, &start, after.as_deref()).map(|fields| fields[0])
-    }
-
-    #[test]
-    fn subnets_survive_as_intervals() {
-        for net in [
-            "10.0.0.0/8",
-            "192.168.7.0/24",
-            "10.1.2.3/32",
-            "0.0.0.0/0",
-            "255.255.255.255/32",
-        ] {
-            let read = round_trip(SetName::Masquerade4, net);
-            assert_eq!(read, Some(Field::Net(net.parse().unwrap())), "{net}");
-        }
-        for net in [
-            "fd00::/64",
-            "::/0",
-            "fd00::1/128",
-            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
-        ] {
-            let read = round_trip(SetName::Masquerade6, net);
-            assert_eq!(read, Some(Field::Net(net.parse().unwrap())), "{net}");
-        }
-    }
-
-    #[test]
-    fn ranges_that_are_no_subnet_are_told_apart() {
-        assert_eq!(
-            net(&[10, 0, 0, 1], Some(&[10, 0, 0, 3])),
-            None,
-            "two unaligned addresses"
-        );
-        assert_eq!(
-            net(&[10, 0, 0, 0], Some(&[10, 0, 0, 3])),
-            None,
-            "three addresses"
-        );
-        assert_eq!(net(&[10, 0, 0, 4], Some(&[10, 0, 0, 4])), None, "nothing");
-    }
-
-    #[test]
-    fn fields_of_another_type_are_refused_before_the_kernel_sees_them() {
-        let name = Field::Name(IfName::new("br0").unwrap());
-        let set = Set::of(SetName::Intra);
-        assert_eq!(key_bytes(&set, &[name]), None, "one field of two");
-        assert!(key_bytes(&set, &[name, name]).is_some());
-        let v6 = Field::Net("fd00::/64".parse().unwrap());
-        assert_eq!(key_bytes(&Set::of(SetName::Masquerade4), &[v6]), None);
-    }
-
     #[test]
     fn adjacent_subnets_stay_two() {
         let raw = |last: u8, starts| Raw {
             key: vec![10, 0, last, 0],
             starts,
+            last: None,
             data: None,
         };
         let mut all = vec![raw(0, true), raw(1, true), raw(1, false), raw(2, false)];
         all.sort();
         let (read, strange) = decode(&Set::of(SetName::Masquerade4), &all);
         assert_eq!((read.len(), strange), (2, 0), "{read:?}");
+    }
+
+    #[test]
+    fn an_end_is_the_number_before_the_next_one() {
+        assert_eq!(next(vec![10, 0, 255, 255]), Some(vec![10, 1, 0, 0]));
+        assert_eq!(previous(vec![10, 1, 0, 0]), Some(vec![10, 0, 255, 255]));
+        assert_eq!(next(vec![255; 4]), None);
+        assert_eq!(previous(vec![0; 4]), None);
     }
 }

@@ -1,29 +1,42 @@
-//! The constant rules as nf_tables expressions, and the transaction that puts them in place of what is there.
-//!
-//! Each rule is encoded as nft(8) encodes the same text, so that `nft list ruleset` reads well.
+//! The constant rules, and the transaction that puts them in place of what is there.
 
-use tombolo_netstate::object::nft::ruleset::{
-    Chain, ChainKind, Condition, Family, Hook, Rule, Selector, Set, Type, Verdict,
-};
-use tombolo_netstate::object::nft::{BaseSpec, SetName, TABLE};
+use tombolo_netstate::object::nft::ruleset::{Chain, Hook, Rule, Set, Type};
+use tombolo_netstate::object::nft::{BaseSpec, TABLE};
 
+use super::expression::put_rule;
 use super::table::user_data;
-use super::{APPEND, CREATE, NftSocket, Transaction, kind};
+use super::user::{self, UserRules};
+use super::{APPEND, CREATE, NftSocket, Transaction, kind, padded};
 use crate::netlink::attribute::Writer;
 use crate::netlink::batch::Refusal;
 
-/// `NFT_REG_1`; the next one follows sixteen bytes on.
-const REGISTER: u32 = 1;
-/// `NFT_REG_VERDICT`.
-const REGISTER_VERDICT: u32 = 0;
 /// `NFTA_LIST_ELEM`.
 const LIST_ELEMENT: u16 = 1;
-/// `NFTA_DATA_VALUE`.
-const DATA_VALUE: u16 = 1;
+/// `NFTNL_UDATA_COMMENT_MAXLEN`, without the final zero.
+const COMMENT_BYTES_MAX: usize = 127;
 
-/// Puts the table with these rules in the place of whatever table has its name, in one transaction. All
-/// elements are gone thereafter.
-pub(crate) fn replace_table(nft: &NftSocket, spec: &BaseSpec) -> Result<(), Refusal> {
+/// Puts the table with these rules in the place of whatever table has its name, in one transaction, and the
+/// user's own rules with it: those that are in it, or those remembered where it vanished. All elements are
+/// gone thereafter.
+pub(crate) fn replace_table(
+    nft: &NftSocket,
+    spec: &BaseSpec,
+    remembered: &UserRules,
+) -> Result<(), Refusal> {
+    let rules = user::current(nft, remembered);
+    let mut whole = table(spec);
+    user::restore(&mut whole, &rules);
+    match whole.commit(nft).outcome() {
+        Err(_) if !rules.is_empty() => {
+            table(spec).commit(nft).outcome()?;
+            user::restore_each(nft, &rules);
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+fn table(spec: &BaseSpec) -> Transaction {
     let mut transaction = Transaction::new();
     let mut table = Writer::default();
     table.put_text(1, TABLE);
@@ -34,6 +47,7 @@ pub(crate) fn replace_table(nft: &NftSocket, spec: &BaseSpec) -> Result<(), Refu
     for (id, set) in (1..).zip(&spec.ruleset.sets) {
         transaction.push(kind::NEW_SET, CREATE, &set_attributes(id, set));
     }
+    // Before all rules, of which some jump to a chain.
     for chain in &spec.ruleset.chains {
         transaction.push(kind::NEW_CHAIN, CREATE, &chain_attributes(chain));
     }
@@ -43,7 +57,7 @@ pub(crate) fn replace_table(nft: &NftSocket, spec: &BaseSpec) -> Result<(), Refu
             transaction.push(kind::NEW_RULE, CREATE | APPEND, &attributes);
         }
     }
-    transaction.commit(nft).outcome()
+    transaction
 }
 
 fn set_attributes(id: u32, set: &Set) -> Writer {
@@ -52,34 +66,30 @@ fn set_attributes(id: u32, set: &Set) -> Writer {
     const CONCATENATION: u32 = 0x80;
     let concatenated = set.key.len() > 1;
     let mut flags = if set.interval { INTERVAL } else { 0 };
-    flags |= if set.data.is_some() { MAP } else { 0 };
+    flags |= if set.data.is_empty() { 0 } else { MAP };
     flags |= if set.interval && concatenated {
         CONCATENATION
     } else {
         0
     };
-    let key_type = set
-        .key
-        .iter()
-        .fold(0, |sum, part| sum << 6 | type_number(*part));
     let mut attributes = Writer::default();
     attributes
         .put_text(1, TABLE)
         .put_text(2, set.name.as_str())
         .put_be32(3, flags)
-        .put_be32(4, key_type)
-        .put_be32(5, size(set.key.iter().map(|part| part.bytes()).sum()));
-    if let Some(data) = set.data {
+        .put_be32(4, type_numbers(set.key))
+        .put_be32(5, length(set.key));
+    if !set.data.is_empty() {
         attributes
-            .put_be32(6, type_number(data))
-            .put_be32(7, size(data.bytes()));
+            .put_be32(6, type_numbers(set.data))
+            .put_be32(7, length(set.data));
     }
     if set.interval && concatenated {
         attributes.nest(9, |description| {
             description.nest(2, |fields| {
                 for part in set.key {
                     fields.nest(LIST_ELEMENT, |field| {
-                        field.put_be32(1, size(part.bytes()));
+                        field.put_be32(1, length(&[*part]));
                     });
                 }
             });
@@ -93,41 +103,48 @@ fn set_attributes(id: u32, set: &Set) -> Writer {
 fn byte_orders(set: &Set) -> Vec<u8> {
     const HOST: u32 = 1;
     const NETWORK: u32 = 2;
-    let order = |part: Type| {
-        if part == Type::Interface {
-            HOST
-        } else {
-            NETWORK
-        }
-    };
-    let key = match set.key {
-        [part] => order(*part),
+    let order = |parts: &[Type]| match parts {
+        [Type::Interface] => HOST,
+        [_] => NETWORK,
         _ => 0,
     };
     let mut bytes = vec![0, 4];
-    bytes.extend_from_slice(&key.to_ne_bytes());
-    if let Some(data) = set.data {
+    bytes.extend_from_slice(&order(set.key).to_ne_bytes());
+    if !set.data.is_empty() {
         bytes.extend_from_slice(&[1, 4]);
-        bytes.extend_from_slice(&order(data).to_ne_bytes());
+        bytes.extend_from_slice(&order(set.data).to_ne_bytes());
     }
     bytes
 }
 
-/// The number by which nft(8) knows a type (nftables, `datatype.h`).
-fn type_number(part: Type) -> u32 {
-    match part {
+/// The number by which nft(8) knows a type or a concatenation of types (nftables, `datatype.h`).
+fn type_numbers(parts: &[Type]) -> u32 {
+    let number = |part: &Type| match part {
         Type::Interface => 41,
         Type::Ipv4 => 7,
         Type::Ipv6 => 8,
-    }
+        Type::Protocol => 12,
+        Type::Port => 13,
+    };
+    parts.iter().fold(0, |sum, part| sum << 6 | number(part))
 }
 
-fn size(bytes: usize) -> u32 {
+/// Bytes of a value of these types.
+fn length(parts: &[Type]) -> u32 {
+    let bytes = match parts {
+        [part] => part.bytes(),
+        _ => parts.iter().map(|part| padded(*part)).sum(),
+    };
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn chain_attributes(chain: &Chain) -> Writer {
-    let hook: u32 = match chain.hook {
+    let mut attributes = Writer::default();
+    attributes.put_text(1, TABLE).put_text(3, chain.name);
+    let Some(base) = &chain.base else {
+        return attributes;
+    };
+    let hook: u32 = match base.hook {
         Hook::Prerouting => 0,
         Hook::Input => 1,
         Hook::Forward => 2,
@@ -135,224 +152,65 @@ fn chain_attributes(chain: &Chain) -> Writer {
         Hook::Postrouting => 4,
     };
     let accept: u32 = 1;
-    let mut attributes = Writer::default();
     attributes
-        .put_text(1, TABLE)
-        .put_text(3, chain.name)
         .nest(4, |place| {
-            place
-                .put_be32(1, hook)
-                .put(2, &chain.priority.to_be_bytes());
+            place.put_be32(1, hook).put(2, &base.priority.to_be_bytes());
         })
         .put_be32(5, accept)
-        .put_text(
-            7,
-            match chain.kind {
-                ChainKind::Filter => "filter",
-                ChainKind::Nat => "nat",
-            },
-        );
+        .put_text(7, base.kind.as_str());
     attributes
 }
 
+/// A rule that nft(8) has no words for bears ours as its comment.
 fn rule_attributes(chain: &str, rule: &Rule) -> Writer {
     let mut attributes = Writer::default();
     attributes
         .put_text(1, TABLE)
         .put_text(2, chain)
-        .nest(4, |list| {
-            for condition in &rule.when {
-                put_condition(list, condition);
-            }
-            put_verdict(list, rule.verdict);
-        });
+        .nest(4, |list| put_rule(list, rule));
+    if !rule.verdict.has_words() {
+        attributes.put(7, &comment(&rule.verdict.to_string()));
+    }
     attributes
 }
 
-fn put_condition(list: &mut Writer, condition: &Condition) {
-    match condition {
-        Condition::In(selectors, set) => put_lookup(list, selectors, *set, false),
-        Condition::NotIn(selectors, set) => put_lookup(list, selectors, *set, true),
-        // `CT_STATE`: established is bit 1, related bit 2.
-        Condition::Established => put_ct_mask(list, 0, 0b110),
-        // `IPS_DST_NAT` of `CT_STATUS`.
-        Condition::Published => put_ct_mask(list, 2, 0x20),
-        Condition::Family(family) => {
-            put_meta(list, REGISTER, 15);
-            put_equal(
-                list,
-                &[match family {
-                    Family::V4 => libc::NFPROTO_IPV4 as u8,
-                    Family::V6 => libc::NFPROTO_IPV6 as u8,
-                }],
-            );
-        }
-        Condition::Icmp(family, message) => {
-            put_meta(list, REGISTER, 16);
-            put_equal(
-                list,
-                &[match family {
-                    Family::V4 => libc::IPPROTO_ICMP as u8,
-                    Family::V6 => libc::IPPROTO_ICMPV6 as u8,
-                }],
-            );
-            put_payload(list, REGISTER, Header::Transport, 0, 1);
-            put_equal(list, &[*message]);
-        }
-    }
-}
-
-fn put_lookup(list: &mut Writer, selectors: &[Selector], set: SetName, inverted: bool) {
-    for (register, selector) in (REGISTER..).zip(selectors) {
-        match selector {
-            Selector::InputInterface => put_meta(list, register, 6),
-            Selector::OutputInterface => put_meta(list, register, 7),
-            Selector::Source(family) => put_source(list, register, *family),
-        }
-    }
-    put_expression(list, "lookup", |data| {
-        data.put_text(1, set.as_str()).put_be32(2, REGISTER);
-        if inverted {
-            data.put_be32(5, 1);
-        }
-    });
-}
-
-fn put_source(list: &mut Writer, register: u32, family: Family) {
-    match family {
-        Family::V4 => put_payload(list, register, Header::Network, 12, 4),
-        Family::V6 => put_payload(list, register, Header::Network, 8, 16),
-    }
-}
-
-fn put_verdict(list: &mut Writer, verdict: Verdict) {
-    match verdict {
-        Verdict::Accept => put_code(list, libc::NF_ACCEPT),
-        Verdict::Drop => put_code(list, libc::NF_DROP),
-        // `NFT_RETURN`
-        Verdict::Return => put_code(list, -5),
-        Verdict::Untracked => put_expression(list, "notrack", |_| {}),
-        Verdict::Masquerade => put_expression(list, "masq", |_| {}),
-        Verdict::SnatBySource(family, map) => {
-            put_source(list, REGISTER, family);
-            put_expression(list, "lookup", |data| {
-                data.put_text(1, map.as_str())
-                    .put_be32(2, REGISTER)
-                    .put_be32(3, REGISTER);
-            });
-            let family = match family {
-                Family::V4 => libc::NFPROTO_IPV4,
-                Family::V6 => libc::NFPROTO_IPV6,
-            };
-            put_expression(list, "nat", |data| {
-                let source_nat = 0;
-                data.put_be32(1, source_nat)
-                    .put_be32(2, family.unsigned_abs())
-                    .put_be32(3, REGISTER);
-            });
-        }
-    }
-}
-
-/// The headers that a payload expression counts from.
-#[derive(Debug, Clone, Copy)]
-enum Header {
-    Network = 1,
-    Transport = 2,
-}
-
-fn put_expression(list: &mut Writer, name: &str, fill: impl FnOnce(&mut Writer)) {
-    list.nest(LIST_ELEMENT, |expression| {
-        expression.put_text(1, name).nest(2, fill);
-    });
-}
-
-fn put_meta(list: &mut Writer, register: u32, key: u32) {
-    put_expression(list, "meta", |data| {
-        data.put_be32(2, key).put_be32(1, register);
-    });
-}
-
-fn put_payload(list: &mut Writer, register: u32, header: Header, offset: u32, length: u32) {
-    put_expression(list, "payload", |data| {
-        data.put_be32(1, register)
-            .put_be32(2, header as u32)
-            .put_be32(3, offset)
-            .put_be32(4, length);
-    });
-}
-
-fn put_equal(list: &mut Writer, value: &[u8]) {
-    put_compare(list, 0, value);
-}
-
-fn put_compare(list: &mut Writer, operator: u32, value: &[u8]) {
-    put_expression(list, "cmp", |data| {
-        data.put_be32(1, REGISTER)
-            .put_be32(2, operator)
-            .nest(3, |right| {
-                right.put(DATA_VALUE, value);
-            });
-    });
-}
-
-/// Any of the bits of `mask` in a field of the connection.
-fn put_ct_mask(list: &mut Writer, key: u32, mask: u32) {
-    const NOT_EQUAL: u32 = 1;
-    put_expression(list, "ct", |data| {
-        data.put_be32(2, key).put_be32(1, REGISTER);
-    });
-    put_expression(list, "bitwise", |data| {
-        data.put_be32(1, REGISTER)
-            .put_be32(2, REGISTER)
-            .put_be32(3, 4)
-            .nest(4, |value| {
-                value.put(DATA_VALUE, &mask.to_ne_bytes());
-            })
-            .nest(5, |value| {
-                value.put(DATA_VALUE, &[0; 4]);
-            });
-    });
-    put_compare(list, NOT_EQUAL, &[0; 4]);
-}
-
-fn put_code(list: &mut Writer, code: i32) {
-    put_expression(list, "immediate", |data| {
-        data.put_be32(1, REGISTER_VERDICT).nest(2, |value| {
-            value.nest(2, |verdict| {
-                verdict.put(1, &code.to_be_bytes());
-            });
-        });
-    });
+/// A comment in a rule's user data (libnftnl, `udata.h`): its type is 0, its length that of the text and a
+/// zero.
+fn comment(text: &str) -> Vec<u8> {
+    let text = &text.as_bytes()[..text.len().min(COMMENT_BYTES_MAX)];
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    let mut bytes = vec![0, length];
+    bytes.extend_from_slice(text);
+    bytes.push(0);
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tombolo_netstate::object::nft::SetName;
 
-    #[test]
-    fn a_rule_is_encoded_as_the_kernel_documents_it() {
-        let mut list = Writer::default();
-        put_code(&mut list, libc::NF_DROP);
-        let expected = [
-            &[48, 0, 1, 0x80][..], // list element
-            &[
-                14, 0, 1, 0, b'i', b'm', b'm', b'e', b'd', b'i', b'a', b't', b'e', 0, 0, 0,
-            ],
-            &[28, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0], // data, verdict register
-            &[16, 0, 2, 0x80, 12, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0],
-        ]
-        .concat();
-        assert_eq!(list.0, expected);
-    }
+    use super::*;
+    use crate::netlink::attribute::Attributes;
 
     #[test]
     fn key_types_and_lengths_of_a_concatenation_are_those_of_nft() {
         let set = Set::of(SetName::Intra);
         let attributes = set_attributes(3, &set);
-        let read = crate::netlink::attribute::Attributes::of(&attributes.0);
+        let read = Attributes::of(&attributes.0);
         assert_eq!(read.find(4), Some(&(41_u32 << 6 | 41).to_be_bytes()[..]));
         assert_eq!(read.find(5), Some(&32_u32.to_be_bytes()[..]));
         assert_eq!(read.find(10), Some(&3_u32.to_be_bytes()[..]));
+    }
+
+    #[test]
+    fn a_part_is_padded_in_a_concatenation_and_only_there() {
+        let set = Set::of(SetName::RelayRange6);
+        let attributes = set_attributes(1, &set);
+        let read = Attributes::of(&attributes.0);
+        assert_eq!(read.find(5), Some(&40_u32.to_be_bytes()[..]));
+        assert_eq!(read.find(7), Some(&8_u32.to_be_bytes()[..]));
+        let alone = set_attributes(1, &Set::of(SetName::Bridges));
+        let read = Attributes::of(&alone.0);
+        assert_eq!(read.find(5), Some(&16_u32.to_be_bytes()[..]));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tombolo_netstate::object::nft::{BaseSpec, Ruleset, TABLE};
 
-use super::{CREATE, FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request};
+use super::{CREATE, FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request, user};
 use crate::facts::BaseChain;
 use crate::netlink::Batch;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_be64, read_text};
@@ -90,7 +90,7 @@ pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
     }))
 }
 
-/// How many chains or rules our table has.
+/// How many chains our table has, or how many rules, those of the user left out.
 fn count(nft: &NftSocket, asked: u16) -> io::Result<u32> {
     let mut attributes = Writer::default();
     attributes.put_text(1, TABLE);
@@ -104,10 +104,11 @@ fn count(nft: &NftSocket, asked: u16) -> io::Result<u32> {
             |message| match message {
                 None => count = 0,
                 Some(message) => {
-                    let ours = Attributes::after(message.body, HEAD)
-                        .find(1)
-                        .and_then(read_text);
-                    count += u32::from(ours == Some(TABLE));
+                    let attributes = Attributes::after(message.body, HEAD);
+                    let ours = attributes.find(1).and_then(read_text) == Some(TABLE);
+                    let users = asked == kind::GET_RULE
+                        && attributes.find(2).and_then(read_text) == Some(user::CHAIN);
+                    count += u32::from(ours && !users);
                 }
             },
         )

@@ -95,7 +95,10 @@ impl<'a> Projection<'a> {
         mut host_link: impl FnMut(u32) -> Option<LinkRecord>,
     ) -> Option<LinkKind> {
         match record.kind {
-            Kind::Bridge { snooping } => Some(LinkKind::Bridge { snooping }),
+            Kind::Bridge { snooping } => Some(LinkKind::Bridge {
+                snooping,
+                localnet: record.localnet,
+            }),
             Kind::Other => None,
             Kind::Veth if !record.link_elsewhere => {
                 let other = view.links.get(&record.link?)?;
@@ -250,6 +253,10 @@ fn link_spec(view: &View, record: &LinkRecord, kind: LinkKind, alias: &str) -> L
             isolated: port.isolated,
             flood: port.unicast && port.multicast && port.broadcast,
             hairpin: port.hairpin,
+            direct: view
+                .direct
+                .get(&record.index)
+                .and_then(|device| Some(view.links.get(device)?.name)),
         })
     });
     let even = record

@@ -11,7 +11,7 @@ use crate::netlink::fdb::FdbRecord;
 use crate::netlink::link::LinkRecord;
 use crate::netlink::neighbour::NeighbourRecord;
 use crate::netlink::route::{RouteRecord, Whose};
-use crate::netlink::{ReadBuffer, Socket, address, fdb, link, neighbour, route};
+use crate::netlink::{ReadBuffer, Socket, address, fdb, link, neighbour, route, tc};
 
 /// The raw records of a namespace.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct View {
     pub(super) addresses: Vec<AddressRecord>,
     pub(super) neighbours: Vec<NeighbourRecord>,
     pub(super) fdb: Vec<FdbRecord>,
+    /// Ports that lead past bridging, each with the number of the device that they lead to.
+    pub(super) direct: BTreeMap<u32, u32>,
     pub(super) routes: Vec<RouteRecord>,
 }
 
@@ -44,12 +46,18 @@ impl View {
         } else {
             Vec::new()
         };
+        let direct = if *netns == Netns::Host {
+            tc::dump(socket, buffer).map_err(failed("filters of ports"))?
+        } else {
+            BTreeMap::new()
+        };
         Ok(Self {
             netns: netns.clone(),
             links: links.into_iter().map(|link| (link.index, link)).collect(),
             addresses: address::dump(socket, buffer).map_err(failed("addresses"))?,
             neighbours: neighbour::dump(socket, buffer).map_err(failed("neighbours"))?,
             fdb,
+            direct,
             routes: route::dump(socket, Whose::Ours, buffer).map_err(failed("routes"))?,
         })
     }

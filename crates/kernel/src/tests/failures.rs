@@ -281,6 +281,7 @@ fn what_an_earlier_process_left_half_done_is_cleared_away() {
             run_dir: directory.path().to_owned(),
             instance: "next".into(),
             pool: 0,
+            ports: None,
         };
         let next = crate::Kernel::open(config).unwrap();
         let until = std::time::Instant::now() + 3 * NURSERY_AGE;

@@ -32,6 +32,7 @@ pub(super) fn on_host(pool: usize, test: impl FnOnce(&Kernel) + Send) {
         run_dir: directory.path().to_owned(),
         instance: "test".into(),
         pool,
+        ports: None,
     };
     std::thread::scope(|scope| {
         let inside = scope.spawn(move || {
@@ -95,7 +96,10 @@ pub(super) const BRIDGE_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 pub(super) fn bridge(objects: &mut Objects, bridge: &str) {
     let spec = LinkSpec {
-        kind: LinkKind::Bridge { snooping: false },
+        kind: LinkKind::Bridge {
+            snooping: false,
+            localnet: false,
+        },
         mac: BRIDGE_MAC,
         mtu: 1450,
         port: None,
@@ -171,6 +175,7 @@ pub(super) fn veth(objects: &mut Objects, number: u8, bridge: &str) {
             isolated: true,
             flood: false,
             hairpin: false,
+            direct: None,
         }),
         ipv6: false,
         link_local: false,
