@@ -15,7 +15,8 @@ pub use encode::EncodedRequest;
 use crate::types::{
     Endpoint, EndpointCreate, EndpointFilter, EndpointJoin, Explanation, FindingReport, Info,
     Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkFilter, Operations,
-    PlanRequest, Pruned, RepairReport, Sandbox, SandboxCreate, SandboxFilter, Version,
+    PlanRequest, Pruned, Publication, PublicationsAdd, PublicationsRemove, RepairReport, Sandbox,
+    SandboxCreate, SandboxFilter, Version,
 };
 
 /// Where an operation is found, and the shapes of what goes in and out.
@@ -153,6 +154,16 @@ operations! {
         POST "/v1/sandboxes/{reference}/stop" [] () => Reply::Value("Sandbox");
     SandboxStart: "Gives a stopped sandbox a network namespace and joins its endpoints again.",
         POST "/v1/sandboxes/{reference}/start" [] () => Reply::Value("Sandbox");
+    SandboxPublications: "Lists the published ports of a sandbox.",
+        GET "/v1/sandboxes/{reference}/publications" [] () => Reply::List("Publication");
+    PublicationsAdd: "Publishes ports of a sandbox, running or not, or changes who may use them.",
+        POST "/v1/sandboxes/{reference}/publications" [] ("PublicationsAdd")
+        => Reply::List("Publication");
+    PublicationsRemove: "Withdraws published ports of a sandbox, all that are named or none.",
+        POST "/v1/sandboxes/{reference}/publications/remove" [] ("PublicationsRemove")
+        => Reply::Done;
+    PublicationList: "Lists the published ports of the host.",
+        GET "/v1/publications" [] () => Reply::List("Publication");
     Plan: "Tells what a command would do, without doing it.",
         POST "/v1/plan" [] ("PlanRequest") => Reply::Value("Operations");
     Explain: "Tells which kernel objects are behind an endpoint, and how they stand.",
@@ -224,6 +235,18 @@ pub enum Request {
     SandboxStart {
         reference: String,
     },
+    SandboxPublications {
+        reference: String,
+    },
+    PublicationsAdd {
+        reference: String,
+        add: PublicationsAdd,
+    },
+    PublicationsRemove {
+        reference: String,
+        remove: PublicationsRemove,
+    },
+    PublicationList,
     Plan(PlanRequest),
     Explain {
         reference: String,
@@ -260,6 +283,10 @@ impl Request {
             Self::SandboxDelete { .. } => Operation::SandboxDelete,
             Self::SandboxStop { .. } => Operation::SandboxStop,
             Self::SandboxStart { .. } => Operation::SandboxStart,
+            Self::SandboxPublications { .. } => Operation::SandboxPublications,
+            Self::PublicationsAdd { .. } => Operation::PublicationsAdd,
+            Self::PublicationsRemove { .. } => Operation::PublicationsRemove,
+            Self::PublicationList => Operation::PublicationList,
             Self::Plan(_) => Operation::Plan,
             Self::Explain { .. } => Operation::Explain,
             Self::Drift => Operation::Drift,
@@ -283,6 +310,7 @@ pub enum Response {
     Endpoints(Vec<Endpoint>),
     Sandbox(Sandbox),
     Sandboxes(Vec<Sandbox>),
+    Publications(Vec<Publication>),
     Pruned(Pruned),
     Operations(Operations),
     Explanation(Explanation),
@@ -314,6 +342,7 @@ impl Response {
             Self::Endpoints(_) => ("Endpoint", true),
             Self::Sandbox(_) => ("Sandbox", false),
             Self::Sandboxes(_) => ("Sandbox", true),
+            Self::Publications(_) => ("Publication", true),
             Self::Pruned(_) => ("Pruned", false),
             Self::Operations(_) => ("Operations", false),
             Self::Explanation(_) => ("Explanation", false),

@@ -23,7 +23,8 @@ use crate::limits;
 use crate::types::{
     Endpoint, EndpointCreate, EndpointFilter, EndpointJoin, Explanation, FindingReport, Info,
     Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkFilter, Operations,
-    PlanRequest, Pruned, RepairReport, Sandbox, SandboxCreate, SandboxFilter, Version,
+    PlanRequest, Pruned, Publication, PublicationSpec, PublicationsAdd, PublicationsRemove,
+    RepairReport, Sandbox, SandboxCreate, SandboxFilter, Version,
 };
 
 /// A client for async callers. It keeps one connection open and makes one call at a time.
@@ -251,6 +252,24 @@ calls! {
     /// Gives a stopped sandbox a network namespace and joins its endpoints again.
     sandbox_start(reference: &str) -> Sandbox =
         Request::SandboxStart { reference: reference.to_owned() };
+    /// Lists the published ports of a sandbox.
+    sandbox_publications(reference: &str) -> Vec<Publication> =
+        Request::SandboxPublications { reference: reference.to_owned() };
+    /// Publishes ports of a sandbox, all or none, or changes who may use them; answers with those that were
+    /// named.
+    publications_add(reference: &str, publications: Vec<PublicationSpec>) -> Vec<Publication> =
+        Request::PublicationsAdd {
+            reference: reference.to_owned(),
+            add: PublicationsAdd { publications },
+        };
+    /// Withdraws published ports of a sandbox, all that are named or none.
+    publications_remove(reference: &str, publications: Vec<String>) -> () =
+        Request::PublicationsRemove {
+            reference: reference.to_owned(),
+            remove: PublicationsRemove { publications },
+        };
+    /// Lists the published ports of the host.
+    publication_list() -> Vec<Publication> = Request::PublicationList;
     /// Asks what a command would do, without doing it.
     plan(plan: PlanRequest) -> Operations = Request::Plan(plan);
     /// Asks which kernel objects are behind an endpoint, and how they stand.

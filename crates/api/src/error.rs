@@ -255,6 +255,20 @@ codes! {
     MissingNamespace "missing_namespace" Invalid;
     /// An interface of this name exists.
     InterfaceNameTaken "interface_name_taken" Conflict;
+    /// A port of the host is taken, by another publication or another program.
+    PortTaken "port_taken" Conflict;
+    /// A port or range of ports is malformed, out of range, or of another length than its other side.
+    InvalidPort "invalid_port" Invalid;
+    /// The sandbox has no such publication.
+    UnknownPublication "unknown_publication" Invalid;
+    /// The sandbox has no such link.
+    UnknownLink "unknown_link" Invalid;
+    /// A sandbox would be linked to itself, by itself or by others.
+    LinkLoop "link_loop" Invalid;
+    /// No network of the sandbox takes published ports.
+    NotPublishable "not_publishable" Invalid;
+    /// The address is none of this host.
+    AddressNotHere "address_not_here" Invalid;
     /// The kernel lacks something that this needs.
     MissingFeature "missing_feature" Unavailable;
     /// No daemon answers.
@@ -278,6 +292,8 @@ impl ErrorCode {
             Self::UnknownNetwork
             | Self::UnknownEndpoint
             | Self::UnknownSandbox
+            | Self::UnknownPublication
+            | Self::UnknownLink
             | Self::UnknownPath => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyTooLarge => 413,

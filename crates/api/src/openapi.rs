@@ -36,6 +36,9 @@ use crate::types;
         types::Operations,
         types::PlanRequest,
         types::Pruned,
+        types::Publication,
+        types::PublicationsAdd,
+        types::PublicationsRemove,
         types::RepairReport,
         types::Sandbox,
         types::SandboxCreate,
@@ -105,7 +108,7 @@ fn described(operation: Operation, route: &Route) -> OperationBuilder {
 /// The second part of the path, which groups the operations.
 fn tag(path: &str) -> &str {
     match path.split('/').nth(2) {
-        Some(group @ ("networks" | "endpoints" | "sandboxes")) => group,
+        Some(group @ ("networks" | "endpoints" | "sandboxes" | "publications")) => group,
         Some("version" | "info" | "prune") | None => "system",
         Some(_) => "seeing",
     }

@@ -56,6 +56,14 @@ impl Request {
                 join: json(body)?,
             },
             Operation::SandboxCreate => Self::SandboxCreate(json(body)?),
+            Operation::PublicationsAdd => Self::PublicationsAdd {
+                reference,
+                add: json(body)?,
+            },
+            Operation::PublicationsRemove => Self::PublicationsRemove {
+                reference,
+                remove: json(body)?,
+            },
             Operation::Plan => Self::Plan(json(body)?),
             _ => {
                 let message = format!("{} is not read as a call with a body", op.name());
@@ -99,6 +107,8 @@ impl Request {
             },
             Operation::SandboxStop => Self::SandboxStop { reference },
             Operation::SandboxStart => Self::SandboxStart { reference },
+            Operation::SandboxPublications => Self::SandboxPublications { reference },
+            Operation::PublicationList => Self::PublicationList,
             Operation::Explain => Self::Explain { reference },
             Operation::Drift => Self::Drift,
             Operation::Repair => Self::Repair,
@@ -110,6 +120,8 @@ impl Request {
             | Operation::EndpointCreate
             | Operation::EndpointJoin
             | Operation::SandboxCreate
+            | Operation::PublicationsAdd
+            | Operation::PublicationsRemove
             | Operation::Plan => return Self::decode_body(op, reference, b""),
         })
     }

@@ -65,6 +65,9 @@ impl Request {
             | Self::SandboxDelete { reference, .. }
             | Self::SandboxStop { reference }
             | Self::SandboxStart { reference }
+            | Self::SandboxPublications { reference }
+            | Self::PublicationsAdd { reference, .. }
+            | Self::PublicationsRemove { reference, .. }
             | Self::Explain { reference } => Some(reference),
             Self::Version
             | Self::Info
@@ -75,6 +78,7 @@ impl Request {
             | Self::EndpointList(_)
             | Self::SandboxCreate(_)
             | Self::SandboxList(_)
+            | Self::PublicationList
             | Self::Plan(_)
             | Self::Drift
             | Self::Repair
@@ -116,6 +120,8 @@ impl Request {
             Self::EndpointCreate(body) => json(body).map(Some),
             Self::EndpointJoin { join, .. } => json(join).map(Some),
             Self::SandboxCreate(body) => json(body).map(Some),
+            Self::PublicationsAdd { add, .. } => json(add).map(Some),
+            Self::PublicationsRemove { remove, .. } => json(remove).map(Some),
             Self::Plan(body) => json(body).map(Some),
             _ => Ok(None),
         }

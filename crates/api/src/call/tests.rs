@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::ErrorCode;
 use crate::limits;
-use crate::types::{Command, EndpointSettings, NetnsChoice, NetworkAttachment};
+use crate::types::{
+    Command, EndpointSettings, LinkSpec, NetnsChoice, NetworkAttachment, Protocol, PublicationSpec,
+};
 
 fn reference() -> String {
     "na me/ü?#%2f..".to_owned()
@@ -90,6 +92,13 @@ fn sandbox_samples() -> Vec<Request> {
             network: "web".to_owned(),
             ..Default::default()
         }],
+        publish: vec![publication()],
+        publish_all: true,
+        expose: vec!["53/udp".to_owned()],
+        links: vec![LinkSpec {
+            sandbox: "db".to_owned(),
+            alias: Some("store".to_owned()),
+        }],
         ..SandboxCreate::default()
     };
     vec![
@@ -109,6 +118,45 @@ fn sandbox_samples() -> Vec<Request> {
             reference: reference.clone(),
         },
         Request::SandboxStart { reference },
+    ]
+}
+
+fn publication() -> PublicationSpec {
+    PublicationSpec {
+        protocol: Protocol::Sctp,
+        host: Some("8080-8090".to_owned()),
+        address: Some("::1".to_owned()),
+        from: vec!["10.0.0.0/8".to_owned()],
+        obey_host_firewall: Some(false),
+        ..PublicationSpec::new("80-90")
+    }
+}
+
+fn publication_samples() -> Vec<Request> {
+    let reference = reference();
+    vec![
+        Request::SandboxPublications {
+            reference: reference.clone(),
+        },
+        Request::PublicationsAdd {
+            reference: reference.clone(),
+            add: PublicationsAdd {
+                publications: vec![
+                    publication(),
+                    PublicationSpec {
+                        socket: Some("/run/web.sock".to_owned()),
+                        ..PublicationSpec::new("80")
+                    },
+                ],
+            },
+        },
+        Request::PublicationsRemove {
+            reference,
+            remove: PublicationsRemove {
+                publications: vec!["8080->80/tcp".to_owned()],
+            },
+        },
+        Request::PublicationList,
     ]
 }
 
@@ -135,6 +183,7 @@ fn samples() -> Vec<Request> {
     samples.extend(network_samples());
     samples.extend(endpoint_samples());
     samples.extend(sandbox_samples());
+    samples.extend(publication_samples());
     samples.extend(other_samples());
     samples
 }
@@ -258,6 +307,42 @@ fn bodies_refuse_what_they_do_not_know() {
     }
     assert_eq!(code(Operation::SandboxStop, "", "{}"), None);
     assert_eq!(code(Operation::NetworkCreate, "", r#"{"name":"a"}"#), None);
+}
+
+#[test]
+fn bodies_about_ports_refuse_what_they_do_not_know() {
+    for (operation, body) in [
+        (
+            Operation::SandboxCreate,
+            r#"{"publish":[{"container":"80","port":"8080"}]}"#,
+        ),
+        (
+            Operation::SandboxCreate,
+            r#"{"publish":[{"container":80}]}"#,
+        ),
+        (
+            Operation::SandboxCreate,
+            r#"{"links":[{"sandbox":"db","name":"x"}]}"#,
+        ),
+        (
+            Operation::PublicationsAdd,
+            r#"{"publications":[{"container":"80","protocol":"icmp"}]}"#,
+        ),
+        (Operation::PublicationsAdd, r#"{"publications":[{}]}"#),
+        (Operation::PublicationsAdd, "{}"),
+        (
+            Operation::PublicationsRemove,
+            r#"{"publications":["80"],"force":true}"#,
+        ),
+    ] {
+        assert_eq!(
+            code(operation, "", body),
+            Some(ErrorCode::MalformedJson),
+            "{body}"
+        );
+    }
+    let body = r#"{"publications":[{"container":"80"}]}"#;
+    assert_eq!(code(Operation::PublicationsAdd, "", body), None);
 }
 
 #[test]

@@ -44,6 +44,8 @@ fn codes_with_a_status_of_their_own() {
             ("unknown_network", 404, 5),
             ("unknown_endpoint", 404, 5),
             ("unknown_sandbox", 404, 5),
+            ("unknown_publication", 404, 5),
+            ("unknown_link", 404, 5),
         ]
     );
 }

@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod network;
+mod publication;
 mod query;
 mod sandbox;
 mod seeing;
@@ -18,6 +19,10 @@ pub use endpoint::{
 pub use network::{
     EndpointSummary, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkState,
     RouteConfig, Subnet, SubnetConfig,
+};
+pub use publication::{
+    Link, LinkSpec, Path, Protocol, Publication, PublicationSpec, PublicationsAdd,
+    PublicationsRemove,
 };
 pub use query::{EndpointFilter, NetworkFilter, SandboxFilter};
 pub use sandbox::{DnsConfig, NetnsChoice, Sandbox, SandboxCreate, SandboxFiles, SandboxState};

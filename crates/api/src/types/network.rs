@@ -53,6 +53,19 @@ pub struct NetworkCreate {
     /// IPv6 address that leaving traffic takes, in place of the outgoing interface's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snat_ipv6: Option<String>,
+    /// How IPv4 from outside gets to its endpoints: `nat`, `routed`, `nat-unprotected` or `isolated`; `nat`
+    /// when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_mode_ipv4: Option<String>,
+    /// The same for IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_mode_ipv6: Option<String>,
+    /// Whether the host's own input policy decides who reaches its published ports, where they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obey_host_firewall: Option<bool>,
+    /// Address of the host for its published ports that name none; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_binding: Option<String>,
     /// Routes that each endpoint gets besides the default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,
@@ -86,6 +99,10 @@ impl NetworkCreate {
             masquerade: None,
             snat_ipv4: None,
             snat_ipv6: None,
+            gateway_mode_ipv4: None,
+            gateway_mode_ipv6: None,
+            obey_host_firewall: None,
+            host_binding: None,
             routes: Vec::new(),
             interface_prefix: None,
             labels: BTreeMap::new(),
@@ -188,6 +205,19 @@ pub struct Network {
     /// IPv6 address that leaving traffic takes, where one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snat_ipv6: Option<String>,
+    /// How IPv4 from outside gets to its endpoints: `nat`, `routed`, `nat-unprotected` or `isolated`; absent
+    /// where its driver has no gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_mode_ipv4: Option<String>,
+    /// The same for IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_mode_ipv6: Option<String>,
+    /// Whether the host's own input policy decides who reaches its published ports, where they do not say.
+    #[serde(default)]
+    pub obey_host_firewall: bool,
+    /// Address of the host for its published ports that name none; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_binding: Option<String>,
     /// Routes that each endpoint gets besides the default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,

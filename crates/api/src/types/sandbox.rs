@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::endpoint::{Endpoint, NetworkAttachment};
+use super::is_false;
+use super::publication::{Link, LinkSpec, Publication, PublicationSpec};
 
 /// A sandbox to make. It is made with all its networks or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,6 +31,18 @@ pub struct SandboxCreate {
     /// Further lines of its hosts file, each `name:ip`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_hosts: Vec<String>,
+    /// Its ports to publish on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<PublicationSpec>,
+    /// Whether to publish each exposed port at a free port of the host.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub publish_all: bool,
+    /// Ports at which its programs serve, such as `80/tcp` and `8000-8010/udp`, for links and `publish_all`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// Sandboxes whose exposed ports it is to reach, whatever their network says of reaching each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkSpec>,
     /// Free words of the caller, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -129,6 +143,18 @@ pub struct Sandbox {
     /// Its endpoints, in the order of its interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// Its ports that are published on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publications: Vec<Publication>,
+    /// Ports at which its programs serve, such as `80/tcp` and `8000-8010/udp`; published ones are among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// The sandboxes whose exposed ports it reaches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// Names of the sandboxes that have a link to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub linked_by: Vec<String>,
     /// Free words of the caller, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -124,6 +124,8 @@ pub enum Action {
     Isolate,
     /// Its neighbours are told of it; nothing lasting is changed.
     Announce,
+    /// Connections that lead elsewhere than they should are forgotten; nothing lasting is changed.
+    Forget,
 }
 
 /// Why an endpoint is as it is: every kernel object behind it.
