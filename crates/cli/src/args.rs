@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    drift, endpoint, exec, exited, explain, info, inspect, kill, logs, network, plan, ps, restart,
-    rm, run, sandbox, start, stop, system, topology, wait,
+    drift, endpoint, exec, exited, explain, info, inspect, kill, logs, network, plan, port, ps,
+    publish, restart, rm, run, sandbox, start, stop, system, topology, wait,
 };
 
 /// Container networking in one program
@@ -74,6 +74,11 @@ pub(crate) enum Command {
     Run(Box<run::RunArgs>),
     /// Run a program beside a running process, in its namespaces
     Exec(exec::ExecArgs),
+    /// Show where the published ports of a process or sandbox are
+    Port(port::PortArgs),
+    /// Publish ports of running sandboxes, withdraw and list them
+    #[command(subcommand)]
+    Publish(publish::PublishCommand),
     /// List processes
     Ps(ps::PsArgs),
     /// Show what a process has written

@@ -11,7 +11,9 @@ pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod plan;
+pub(crate) mod port;
 pub(crate) mod ps;
+pub(crate) mod publish;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -37,6 +39,8 @@ pub(crate) fn execute(command: Command, context: &mut Context<'_>) -> Result<u8,
         Command::Sandbox(command) => sandbox::execute(command, context),
         Command::Run(args) => run::execute(*args, context),
         Command::Exec(args) => exec::execute(args, context),
+        Command::Port(args) => done(port::execute(&args, context)),
+        Command::Publish(command) => done(publish::execute(command, context)),
         Command::Ps(args) => done(ps::execute(args, context)),
         Command::Logs(args) => done(logs::execute(args, context)),
         Command::Stop(args) => stop::execute(&args, context),

@@ -122,6 +122,16 @@ pub(crate) enum CommandError {
     /// Nothing has this name or id.
     #[error("nothing is called {0}: no sandbox, process, network or endpoint")]
     Nothing(String),
+    /// No port of the host leads there.
+    #[error(
+        "no port of the host leads to {port} of {name} now; `tombolo publish ls {name}` lists what is published"
+    )]
+    NotPublished {
+        /// The port, with its protocol.
+        port: String,
+        /// The process or sandbox.
+        name: String,
+    },
     /// The question before something is removed was not answered with yes.
     #[error("nothing was removed; answer with y, or use --force")]
     Unconfirmed,
@@ -163,7 +173,7 @@ impl CommandError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Client(error) => error.exit_code(),
-            Self::Nothing(_) => tombolo_api::error::EXIT_NOT_FOUND,
+            Self::Nothing(_) | Self::NotPublished { .. } => tombolo_api::error::EXIT_NOT_FOUND,
             _ if self.is_unknown_process() => tombolo_api::error::EXIT_NOT_FOUND,
             _ => self.kind().exit_code(),
         }
@@ -211,7 +221,8 @@ impl CommandError {
             | Self::SandboxShares(_)
             | Self::HostNamespace
             | Self::State(StateError::Ambiguous(_))
-            | Self::Nothing(_) => ErrorKind::Invalid,
+            | Self::Nothing(_)
+            | Self::NotPublished { .. } => ErrorKind::Invalid,
             Self::Create(CreateError::Taken { .. })
             | Self::Start(StartError::Running(_))
             | Self::Signal(SignalError::NotRunning(_))

@@ -14,5 +14,9 @@ pub(crate) const DAEMON_RIVAL: Duration = Duration::from_millis(500);
 pub(crate) const STOP_AT_ONCE: usize = 32;
 /// Longest command shown in a table, in characters.
 pub(crate) const COMMAND_CHARS: usize = 32;
+/// Longest text of one published port, exposed port or link, in bytes.
+pub(crate) const PUBLICATION_BYTES: usize = 8192;
+/// Longest path of a Unix socket, in bytes (unix(7), without the terminating zero).
+pub(crate) const SOCKET_PATH_BYTES: usize = 107;
 /// Length of a shortened id in a table, in characters.
 pub(crate) const ID_CHARS: usize = 12;

@@ -3,4 +3,5 @@
 pub(crate) mod attachment;
 pub(crate) mod filter;
 pub(crate) mod mode;
+pub(crate) mod publish;
 pub(crate) mod subnets;

@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use tombolo_api::{LinkSpec, PublicationSpec};
+
 use super::value;
 use crate::translate::attachment::NetworkFlag;
+use crate::translate::publish;
 
 /// How a list is written.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -46,6 +49,23 @@ impl NetworkFlags {
             && self.mac_address.is_none()
             && self.aliases.is_empty()
     }
+}
+
+/// Which of its ports others reach, and whose it reaches.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct PortFlags {
+    /// Publish on the host: [[ADDRESS:][HOST]:]PORT[/PROTOCOL], unix:PATH:PORT or target=..,published=..,protocol=..,host_ip=..; add ,from=PREFIX to admit some only; may be repeated
+    #[arg(short, long, value_name = "PORT", value_parser = publish::publication)]
+    pub(crate) publish: Vec<PublicationSpec>,
+    /// Publish each exposed port at a free port of the host
+    #[arg(short = 'P', long)]
+    pub(crate) publish_all: bool,
+    /// Port or range at which its programs serve; may be repeated
+    #[arg(long, value_name = "PORT[/PROTOCOL]", value_parser = publish::exposed)]
+    pub(crate) expose: Vec<String>,
+    /// Reach the exposed ports of another, and know it by its name and ALIAS; may be repeated
+    #[arg(long = "link", value_name = "NAME[:ALIAS]", value_parser = publish::link)]
+    pub(crate) links: Vec<LinkSpec>,
 }
 
 /// How something new resolves names.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::Serialize;
-use tombolo_api::{Sandbox, SandboxFilter};
+use tombolo_api::{Sandbox, SandboxFilter, SandboxState};
 
+use super::publish;
 use super::sandbox::list::networks;
 use super::world::owner;
 use crate::args::flags::ListFlags;
 use crate::context::Context;
 use crate::error::{self, CommandError};
 use crate::limits;
-use crate::output::{Table, age, duration_words, now_ms, short_id, shortened, write_json};
+use crate::output::{Table, age, duration_words, joined, now_ms, short_id, shortened, write_json};
 use crate::run::{Entry, State, Status};
 
 /// Which processes to list, and how.
@@ -40,6 +41,7 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shares: Option<&'a str>,
     endpoints: &'a [tombolo_api::Endpoint],
+    publications: &'a [tombolo_api::Publication],
 }
 
 /// Prints a table of processes, newest first.
@@ -63,7 +65,9 @@ pub(super) fn execute(args: PsArgs, context: &mut Context<'_>) -> Result<(), Com
         return Ok(write_json(context.out, &rows)?);
     }
     let now_ms = now_ms();
-    let mut table = Table::new(&["ID", "NAME", "COMMAND", "CREATED", "STATUS", "NETWORKS"]);
+    let mut table = Table::new(&[
+        "ID", "NAME", "COMMAND", "CREATED", "STATUS", "PORTS", "NETWORKS",
+    ]);
     for entry in &entries {
         let (spec, state) = (&entry.spec, &entry.state);
         table.row([
@@ -72,6 +76,9 @@ pub(super) fn execute(args: PsArgs, context: &mut Context<'_>) -> Result<(), Com
             shortened(&spec.argv.join(" "), limits::COMMAND_CHARS),
             age(now_ms, state.created_ms),
             status(state, now_ms),
+            sandboxes
+                .get(&spec.id)
+                .map_or_else(|| "-".to_owned(), ports),
             networks_of(entry, &entries, &sandboxes),
         ]);
     }
@@ -114,7 +121,20 @@ fn row<'a>(entry: &'a Entry, sandboxes: &'a BTreeMap<String, Sandbox>) -> Row<'a
         finished_ms: state.finished_ms,
         shares: owner(spec),
         endpoints: sandbox.map_or(&[], |sandbox| &sandbox.endpoints),
+        publications: sandbox.map_or(&[], |sandbox| &sandbox.publications),
     }
+}
+
+/// Its published ports, and those that are exposed only; as in Docker, nothing that leads nowhere now.
+fn ports(sandbox: &Sandbox) -> String {
+    let publications = &sandbox.publications;
+    let is_exposed_only =
+        |port: &&String| !publications.iter().any(|one| publish::port(one) == **port);
+    let is_running = sandbox.state == SandboxState::Running;
+    let exposed = sandbox.expose.iter().filter(|_| is_running);
+    let exposed = exposed.filter(is_exposed_only).cloned();
+    let active = publications.iter().filter(|one| one.active);
+    joined(active.map(publish::words).chain(exposed))
 }
 
 fn networks_of(entry: &Entry, entries: &[Entry], sandboxes: &BTreeMap<String, Sandbox>) -> String {

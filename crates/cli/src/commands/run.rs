@@ -8,7 +8,7 @@ use clap::{ArgAction, Args};
 use tombolo_api::{NetnsChoice, NetworkAttachment, SandboxCreate};
 
 use super::world::World;
-use crate::args::flags::{EnvFlags, LabelFlags, NameFlags, NetworkFlags};
+use crate::args::flags::{EnvFlags, LabelFlags, NameFlags, NetworkFlags, PortFlags};
 use crate::args::value::{KeyValue, key_with_value};
 use crate::context::Context;
 use crate::error::{self, CommandError};
@@ -94,6 +94,8 @@ struct NetworkArgs {
     networks: NetworkFlags,
     #[command(flatten)]
     names: NameFlags,
+    #[command(flatten)]
+    ports: PortFlags,
 }
 
 /// Runs a program; the exit code is its own unless it is detached.
@@ -183,6 +185,7 @@ impl RunArgs {
         let companions = Companions {
             hostname: self.network.hostname.is_some(),
             names: &self.network.names,
+            ports: &self.network.ports,
             sysctl: !self.program.sysctls.is_empty(),
         };
         Ok(network_mode(&self.network.networks, companions)?)
@@ -206,6 +209,7 @@ impl RunArgs {
     }
 
     fn sandbox(&self, netns: NetnsChoice, networks: Vec<NetworkAttachment>) -> SandboxCreate {
+        let ports = self.network.ports.clone();
         SandboxCreate {
             name: self.name.clone(),
             hostname: self.network.hostname.clone(),
@@ -213,6 +217,10 @@ impl RunArgs {
             networks,
             dns: self.network.names.dns(),
             extra_hosts: self.network.names.hosts.clone(),
+            publish: ports.publish,
+            publish_all: ports.publish_all,
+            expose: ports.expose,
+            links: ports.links,
             labels: self.labels.clone().into_map(),
         }
     }

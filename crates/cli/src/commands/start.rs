@@ -33,6 +33,7 @@ pub(super) fn start(id: &str, context: &mut Context<'_>) -> Result<(), CommandEr
     let world = World::again(&entry, context)?;
     let started = world
         .link(&context.states.dir(id))
+        .and_then(|()| Ok(context.states.set_link_env(id, &world.link_env)?))
         .and_then(|()| Ok(context.states.start(id)?));
     if started.is_err() && world.owner.is_none() {
         // The shim tells the daemon of the end, unless there was none to do so.

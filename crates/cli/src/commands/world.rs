@@ -1,5 +1,6 @@
 //! What a process sees of the network: where its namespace and its files are, and whose they are.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -32,6 +33,8 @@ pub(super) struct World {
     pub(super) netns: Option<PathBuf>,
     /// Directory of its hosts, hostname and resolv.conf.
     pub(super) files: Option<PathBuf>,
+    /// What its links put into its environment, as `NAME=value`.
+    pub(super) link_env: Vec<String>,
     /// Whose network it shares, if it has none of its own.
     pub(super) owner: Option<String>,
 }
@@ -50,6 +53,7 @@ impl World {
                 .files
                 .as_ref()
                 .map(|files| PathBuf::from(&files.directory)),
+            link_env: link_env(sandbox),
             owner: None,
         }
     }
@@ -97,6 +101,7 @@ impl World {
             id,
             name,
             owner,
+            link_env: Vec::new(),
             ..Self::of_sandbox(&sandbox, is_host)
         })
     }
@@ -110,6 +115,7 @@ impl World {
         spec.hostname.clone_from(&self.hostname);
         spec.netns = self.netns.as_ref().map(|_| dir.join(NETNS_LINK));
         spec.files = self.files.as_ref().map(|_| dir.join(FILES_LINK));
+        spec.link_env.clone_from(&self.link_env);
         if let Some(owner) = &self.owner {
             spec.labels.insert(OWNER_LABEL.to_owned(), owner.clone());
         }
@@ -128,6 +134,16 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What the links of a sandbox put into the environment of its processes; the last of a name wins.
+fn link_env(sandbox: &Sandbox) -> Vec<String> {
+    let variables = sandbox.links.iter().flat_map(|link| &link.environment);
+    let merged: BTreeMap<&String, &String> = variables.collect();
+    let entries = merged.into_iter();
+    entries
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// Whose network a process shares, if it has none of its own.
@@ -160,6 +176,18 @@ pub(super) fn refuse_sharer(name: &str, context: &Context<'_>) -> Result<(), Com
         }),
         None => Ok(()),
     }
+}
+
+/// The sandbox whose ports `name` has: its own, or that of the process whose network it shares.
+pub(super) fn ports_owner(name: &str, context: &Context<'_>) -> Result<String, CommandError> {
+    let id = match context.states.find(name) {
+        Ok(id) => id,
+        // A sandbox that no process was run in.
+        Err(StateError::Unknown(_)) => return Ok(name.to_owned()),
+        Err(error) => return Err(error.into()),
+    };
+    let spec = context.states.entry(&id)?.spec;
+    Ok(owner(&spec).map_or(id, ToOwned::to_owned))
 }
 
 /// The sandbox whose namespace `name` lives in, and whether that is the host's.

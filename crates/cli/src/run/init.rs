@@ -129,7 +129,7 @@ fn prepare_init(
     }
     let launch = Launch {
         argv: &spec.argv,
-        env: spec.env.iter().collect(),
+        env: spec.link_env.iter().chain(&spec.env).collect(),
         user: spec.user.as_deref(),
         cwd: spec.cwd.as_deref(),
         makes_cwd: spec.rootfs.is_some(),
@@ -186,7 +186,10 @@ fn prepare_join(states: &StateDir, id: &str, exec: &ExecSpec) -> Result<Infallib
     let privileged = spec.privileged || exec.privileged;
     let launch = Launch {
         argv: &exec.argv,
-        env: spec.env.iter().chain(&exec.env).collect(),
+        env: [&spec.link_env, &spec.env, &exec.env]
+            .into_iter()
+            .flatten()
+            .collect(),
         user: exec.user.as_deref().or(spec.user.as_deref()),
         cwd: exec.cwd.as_deref().or(spec.cwd.as_deref()),
         makes_cwd: false,

@@ -28,6 +28,9 @@ pub struct ProcessSpec {
     /// Environment as `NAME=value`; nothing else is inherited.
     #[serde(default)]
     pub env: Vec<String>,
+    /// Environment of its links as `NAME=value`, which `env` goes over; it may differ at each start.
+    #[serde(default)]
+    pub link_env: Vec<String>,
     /// `uid[:gid]` or `name[:group]`, looked up in the `/etc/passwd` the process sees; `None` is root.
     #[serde(default)]
     pub user: Option<String>,
@@ -191,6 +194,7 @@ impl ProcessSpec {
             rootfs: None,
             argv,
             env: Vec::new(),
+            link_env: Vec::new(),
             user: None,
             cwd: None,
             tty: false,
@@ -216,6 +220,7 @@ impl ProcessSpec {
         check_name("name", &self.name)?;
         check_hostname(&self.hostname)?;
         check_program(&self.argv, &self.env)?;
+        check_environment(&self.link_env)?;
         check_count("binds", self.binds.len())?;
         check_count("sysctls", self.sysctls.len())?;
         let paths = [
@@ -305,10 +310,14 @@ fn check_program(argv: &[String], env: &[String]) -> Result<(), SpecError> {
         return Err(SpecError::NoProgram);
     }
     check_count("arguments", argv.len())?;
-    check_count("environment entries", env.len())?;
     if argv.iter().any(|word| word.contains('\0')) {
         return Err(SpecError::Nul("an argument"));
     }
+    check_environment(env)
+}
+
+fn check_environment(env: &[String]) -> Result<(), SpecError> {
+    check_count("environment entries", env.len())?;
     for entry in env {
         if entry.contains('\0') {
             return Err(SpecError::Nul("an environment entry"));

@@ -201,6 +201,18 @@ impl StateDir {
         Ok(self.write_state(&spec.id, &state)?)
     }
 
+    /// Replaces what its links put into the environment of a process, from its next start on.
+    pub fn set_link_env(&self, id: &str, link_env: &[String]) -> Result<(), StateError> {
+        let _lock = self.lock(id)?;
+        let path = self.dir(id).join("spec.json");
+        let mut spec: ProcessSpec = read_json(&path)?;
+        if spec.link_env == link_env {
+            return Ok(());
+        }
+        spec.link_env = link_env.to_vec();
+        write_json(&path, &spec)
+    }
+
     /// The id of the process with this id, name or unambiguous beginning of an id.
     pub fn find(&self, key: &str) -> Result<String, StateError> {
         let entries = self.list()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tombolo_api::NetworkAttachment;
 
 use super::attachment::NetworkFlag;
-use crate::args::flags::{NameFlags, NetworkFlags};
+use crate::args::flags::{NameFlags, NetworkFlags, PortFlags};
 
 /// The network that is joined when none is named.
 const DEFAULT_NETWORK: &str = "bridge";
@@ -32,6 +32,8 @@ pub(crate) struct Companions<'a> {
     pub(crate) hostname: bool,
     /// How names are resolved.
     pub(crate) names: &'a NameFlags,
+    /// Which ports are published, exposed and linked to.
+    pub(crate) ports: &'a PortFlags,
     /// Whether a sysctl was given.
     pub(crate) sysctl: bool,
 }
@@ -149,7 +151,7 @@ fn check_shared(
     if flags.networks.len() > 1 {
         return Err(ModeError::SharedAndOthers(owner.to_owned()));
     }
-    let names = companions.names;
+    let (names, ports) = (companions.names, companions.ports);
     let given = [
         ("--hostname", companions.hostname),
         ("--dns", !names.servers.is_empty()),
@@ -157,6 +159,10 @@ fn check_shared(
         ("--dns-option", !names.options.is_empty()),
         ("--add-host", !names.hosts.is_empty()),
         ("--sysctl", companions.sysctl),
+        ("--publish", !ports.publish.is_empty()),
+        ("--publish-all", ports.publish_all),
+        ("--expose", !ports.expose.is_empty()),
+        ("--link", !ports.links.is_empty()),
     ];
     match given
         .into_iter()
@@ -241,12 +247,13 @@ mod tests {
     }
 
     fn mode(flags: &NetworkFlags) -> Result<NetworkMode, ModeError> {
-        let names = NameFlags::default();
+        let (names, ports) = (NameFlags::default(), PortFlags::default());
         network_mode(
             flags,
             Companions {
                 hostname: false,
                 names: &names,
+                ports: &ports,
                 sysctl: false,
             },
         )
@@ -363,54 +370,50 @@ mod tests {
             hosts: vec!["a:10.0.0.1".into()],
             ..NameFlags::default()
         };
-        let plain = NameFlags::default();
+        let (plain, no_ports) = (NameFlags::default(), PortFlags::default());
+        let none = Companions {
+            hostname: false,
+            names: &plain,
+            ports: &no_ports,
+            sysctl: false,
+        };
         let cases = [
             (
                 Companions {
                     hostname: true,
-                    names: &plain,
-                    sysctl: false,
+                    ..none
                 },
                 "--hostname",
             ),
             (
                 Companions {
-                    hostname: false,
                     names: &dns,
-                    sysctl: false,
+                    ..none
                 },
                 "--dns",
             ),
             (
                 Companions {
-                    hostname: false,
                     names: &hosts,
-                    sysctl: false,
+                    ..none
                 },
                 "--add-host",
             ),
             (
                 Companions {
-                    hostname: false,
-                    names: &plain,
                     sysctl: true,
+                    ..none
                 },
                 "--sysctl",
             ),
         ];
         for (companions, expected) in cases {
-            let error = network_mode(&flags(&["container:db"]), companions).unwrap_err();
-            assert_eq!(
-                error,
-                ModeError::Shared {
-                    flag: expected,
-                    owner: "db".into()
-                }
-            );
+            assert_eq!(shared_error(companions), expected);
         }
         let host = Companions {
             hostname: true,
             names: &dns,
+            ports: &no_ports,
             sysctl: true,
         };
         assert_eq!(
@@ -425,5 +428,63 @@ mod tests {
             network_mode(&flags(&["host"]), host),
             Ok(NetworkMode::Host(_))
         ));
+    }
+
+    #[test]
+    fn who_shares_a_network_has_no_ports_of_its_own() {
+        use crate::translate::publish::{link, publication};
+        let names = NameFlags::default();
+        let cases = [
+            (
+                PortFlags {
+                    publish: vec![publication("80").unwrap()],
+                    ..PortFlags::default()
+                },
+                "--publish",
+            ),
+            (
+                PortFlags {
+                    publish_all: true,
+                    ..PortFlags::default()
+                },
+                "--publish-all",
+            ),
+            (
+                PortFlags {
+                    expose: vec!["80/tcp".into()],
+                    ..PortFlags::default()
+                },
+                "--expose",
+            ),
+            (
+                PortFlags {
+                    links: vec![link("db").unwrap()],
+                    ..PortFlags::default()
+                },
+                "--link",
+            ),
+        ];
+        for (ports, expected) in &cases {
+            let companions = Companions {
+                hostname: false,
+                names: &names,
+                ports,
+                sysctl: false,
+            };
+            assert_eq!(shared_error(companions), *expected);
+            // Whether a network takes ports is for the daemon to say.
+            assert!(network_mode(&flags(&["none"]), companions).is_ok());
+        }
+    }
+
+    /// The flag that cannot be combined with another's network.
+    fn shared_error(companions: Companions<'_>) -> &'static str {
+        match network_mode(&flags(&["container:db"]), companions) {
+            Err(ModeError::Shared { flag, owner }) => {
+                assert_eq!(owner, "db");
+                flag
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }

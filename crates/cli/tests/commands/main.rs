@@ -7,6 +7,7 @@
 
 mod fake;
 mod lists;
+mod ports;
 mod requests;
 mod runs;
 mod samples;

@@ -10,7 +10,7 @@ use tombolo_api::{
 };
 
 use crate::fake::{Host, refusal};
-use crate::samples::{endpoint, network, sandbox};
+use crate::samples::{endpoint, link, network, publication, sandbox};
 
 /// Network namespaces held by processes, so that nothing is mounted for them.
 struct Namespaces(Vec<Child>);
@@ -78,6 +78,17 @@ impl Daemon {
         if let Some(hostname) = &request.hostname {
             made.hostname = Some(hostname.clone());
         }
+        let links = request.links.iter().map(|spec| {
+            let alias = spec.alias.as_ref().unwrap_or(&spec.sandbox);
+            link(&spec.sandbox, alias, "10.1.0.9")
+        });
+        made.links = links.collect();
+        let publications = request.publish.iter().map(|spec| {
+            let host = spec.host.as_deref().unwrap_or("32768");
+            publication(&name, host, &spec.container)
+        });
+        made.publications = publications.collect();
+        made.expose.clone_from(&request.expose);
         made.files = Some(SandboxFiles {
             directory: self.files.clone(),
             hosts: format!("{}/hosts", self.files),
@@ -106,9 +117,16 @@ impl Daemon {
             Request::SandboxInspect { reference } => {
                 Response::Sandbox(self.find(&reference)?.clone())
             }
+            Request::SandboxPublications { reference } => {
+                Response::Publications(self.find(&reference)?.publications.clone())
+            }
             Request::SandboxStop { reference } => {
                 let found = self.find(&reference)?;
                 (found.state, found.netns) = (SandboxState::Stopped, None);
+                found
+                    .publications
+                    .iter_mut()
+                    .for_each(|one| one.active = false);
                 Response::Sandbox(found.clone())
             }
             Request::SandboxStart { reference } => {
@@ -118,6 +136,10 @@ impl Daemon {
                     return Err(refusal(ErrorCode::Internal, "it runs"));
                 }
                 (found.state, found.netns) = (SandboxState::Running, next);
+                // Whoever is linked to may have another address by now.
+                for old in &mut found.links {
+                    *old = link(&old.sandbox.name, &old.alias, "10.1.0.10");
+                }
                 let started = found.clone();
                 self.namespaces.remove(0);
                 Response::Sandbox(started)
@@ -311,6 +333,87 @@ fn a_restart_keeps_the_name_and_the_sandbox() {
     host.output(&["kill", "-s", "KILL", "web"]);
     assert_eq!(host.output(&["wait", "web"]), "137\n");
     fixture.await_processes("exited");
+}
+
+#[test]
+fn links_are_in_the_environment_of_each_start_below_what_was_asked_for() {
+    let fixture = Fixture::new(2);
+    let host = &fixture.host;
+    let script = "echo $DB_PORT_5432_TCP_ADDR $CACHE_PORT_5432_TCP_ADDR; exec sleep 600";
+    let words = "run -d --init --name web --link db --link /redis:cache -e CACHE_PORT_5432_TCP_ADDR=mine sh -c";
+    host.output(&words.split_whitespace().chain([script]).collect::<Vec<_>>());
+    let asked = host.asked();
+    let Request::SandboxCreate(create) = &asked[0] else {
+        panic!("{asked:?}")
+    };
+    let links: Vec<_> = create
+        .links
+        .iter()
+        .map(|link| (link.sandbox.as_str(), link.alias.as_deref()))
+        .collect();
+    assert_eq!(links, [("db", None), ("redis", Some("cache"))]);
+    let await_log = |expected: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while host.output(&["logs", "web"]) != expected {
+            let found = host.output(&["logs", "web"]);
+            assert!(Instant::now() < deadline, "{found}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    await_log("10.1.0.9 mine\n");
+    let beside = ["exec", "web", "sh", "-c", "echo $DB_PORT_5432_TCP_ADDR"];
+    assert_eq!(host.output(&beside), "10.1.0.9\n");
+    host.output(&["stop", "-t", "5", "web"]);
+    host.output(&["start", "web"]);
+    assert_eq!(host.output(&beside), "10.1.0.10\n");
+    await_log("10.1.0.9 mine\n10.1.0.10 mine\n");
+}
+
+#[test]
+fn processes_are_listed_with_their_ports() {
+    let fixture = Fixture::new(1);
+    let host = &fixture.host;
+    let words = "run -d --name web -p 8080:80 --expose 80 --expose 53/udp sleep 600";
+    host.output(&words.split_whitespace().collect::<Vec<_>>());
+    let share = "run -d --name side --net container:web sleep 600";
+    host.output(&share.split_whitespace().collect::<Vec<_>>());
+    let table = host.output(&["ps"]);
+    assert!(
+        table
+            .lines()
+            .nth(2)
+            .unwrap()
+            .ends_with("   *:8080->80/tcp, 53/udp   bridge 10.1.0.2"),
+        "{table}"
+    );
+    assert!(
+        table
+            .lines()
+            .nth(1)
+            .unwrap()
+            .ends_with("   -                        container:web"),
+        "{table}"
+    );
+    let rows: serde_json::Value = serde_json::from_str(&host.output(&["ps", "--json"])).unwrap();
+    assert_eq!(rows[1]["publications"][0]["host"], "8080");
+    let shown: serde_json::Value = serde_json::from_str(&host.output(&["inspect", "web"])).unwrap();
+    assert_eq!(shown[0]["sandbox"]["publications"][0]["ipv6"], "relay");
+    host.asked();
+    // Its ports are those of whose network it shares, and only that one can change them.
+    let (code, _, err) = host.tombolo(&["publish", "add", "side", "81"]);
+    assert_eq!(code, 3);
+    assert!(err.contains("side has no networks of its own"), "{err}");
+    assert!(host.asked().is_empty());
+    assert_eq!(
+        host.output(&["port", "side", "80"]),
+        "0.0.0.0:8080\n[::]:8080\n"
+    );
+    host.output(&["stop", "-t", "0", "side", "web"]);
+    let table = host.output(&["ps", "-a"]);
+    assert!(
+        !table.contains("8080") && !table.contains("53/udp"),
+        "{table}"
+    );
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tombolo_api::{
-    Endpoint, EndpointState, EndpointSummary, Named, Network, NetworkState, Sandbox, SandboxState,
-    Subnet,
+    Endpoint, EndpointState, EndpointSummary, Link, Named, Network, NetworkState, Path, Protocol,
+    Publication, Sandbox, SandboxState, Subnet,
 };
 
 /// A bridge network with one subnet.
@@ -34,6 +34,10 @@ pub(crate) fn network(name: &str) -> Network {
         masquerade: true,
         snat_ipv4: None,
         snat_ipv6: None,
+        gateway_mode_ipv4: Some("nat".into()),
+        gateway_mode_ipv6: None,
+        obey_host_firewall: false,
+        host_binding: None,
         routes: Vec::new(),
         interface_prefix: None,
         labels: BTreeMap::new(),
@@ -92,8 +96,51 @@ pub(crate) fn sandbox(name: &str, endpoints: Vec<Endpoint>) -> Sandbox {
         netns: Some(format!("/run/netns/{name}")),
         files: None,
         endpoints,
+        publications: Vec::new(),
+        expose: Vec::new(),
+        links: Vec::new(),
+        linked_by: Vec::new(),
         labels: BTreeMap::new(),
         created_ms: 0,
+    }
+}
+
+/// A port of a sandbox that is published at all addresses of the host.
+pub(crate) fn publication(sandbox: &str, host: &str, container: &str) -> Publication {
+    Publication {
+        sandbox: Named {
+            id: sandbox_id(sandbox),
+            name: sandbox.into(),
+        },
+        container: container.into(),
+        protocol: Protocol::Tcp,
+        host: Some(host.into()),
+        address: "*".into(),
+        from: Vec::new(),
+        socket: None,
+        obey_host_firewall: false,
+        automatic: false,
+        active: true,
+        ipv4: Some(Path::Kernel),
+        ipv6: Some(Path::Relay),
+        targets: vec![format!("10.1.0.2:{container}")],
+        network: Some("blue".into()),
+    }
+}
+
+/// A link to a sandbox at an address that serves at port 5432.
+pub(crate) fn link(sandbox: &str, alias: &str, address: &str) -> Link {
+    let name = format!("{}_PORT_5432_TCP_ADDR", alias.to_uppercase());
+    Link {
+        sandbox: Named {
+            id: sandbox_id(sandbox),
+            name: sandbox.into(),
+        },
+        alias: alias.into(),
+        addresses: vec![address.into()],
+        ports: vec!["5432/tcp".into()],
+        active: true,
+        environment: BTreeMap::from([(name, address.into())]),
     }
 }
 

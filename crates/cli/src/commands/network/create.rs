@@ -12,6 +12,9 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::translate::subnets::{AddressFlags, pair_with_subnets};
 
+/// How traffic from outside can get to endpoints, as in Docker.
+const GATEWAY_MODES: [&str; 4] = ["nat", "routed", "nat-unprotected", "isolated"];
+
 /// A network to make.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CreateArgs {
@@ -86,6 +89,21 @@ struct BehaviourArgs {
     /// IPv6 address that leaving traffic takes
     #[arg(long, value_name = "ADDRESS")]
     snat_ipv6: Option<Ipv6Addr>,
+    /// How traffic from outside gets to endpoints, for both families
+    #[arg(long, value_name = "MODE", value_parser = GATEWAY_MODES)]
+    gateway_mode: Option<String>,
+    /// The same for IPv4 alone
+    #[arg(long, value_name = "MODE", value_parser = GATEWAY_MODES)]
+    gateway_mode_ipv4: Option<String>,
+    /// The same for IPv6 alone
+    #[arg(long, value_name = "MODE", value_parser = GATEWAY_MODES)]
+    gateway_mode_ipv6: Option<String>,
+    /// Whether the host's own input policy decides who reaches its published ports
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    obey_host_firewall: Option<bool>,
+    /// Address of the host for its published ports that name none
+    #[arg(long, value_name = "ADDRESS")]
+    host_binding: Option<IpAddr>,
     /// Route that each endpoint gets, by the gateway or by VIA; may be repeated
     #[arg(long = "route", value_name = "DEST[,VIA]", value_parser = route)]
     routes: Vec<RouteConfig>,
@@ -117,6 +135,12 @@ impl CreateArgs {
             masquerade: behaviour.masquerade,
             snat_ipv4: behaviour.snat_ipv4.map(|address| address.to_string()),
             snat_ipv6: behaviour.snat_ipv6.map(|address| address.to_string()),
+            gateway_mode_ipv4: behaviour
+                .gateway_mode_ipv4
+                .or_else(|| behaviour.gateway_mode.clone()),
+            gateway_mode_ipv6: behaviour.gateway_mode_ipv6.or(behaviour.gateway_mode),
+            obey_host_firewall: behaviour.obey_host_firewall,
+            host_binding: behaviour.host_binding.map(|address| address.to_string()),
             routes: behaviour.routes,
             interface_prefix: behaviour.interface_prefix,
             labels: self.labels.into_map(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tombolo_api::{NetnsChoice, NetworkAttachment, SandboxCreate};
 
-use crate::args::flags::{LabelFlags, NameFlags, NetworkFlags};
+use crate::args::flags::{LabelFlags, NameFlags, NetworkFlags, PortFlags};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::translate::mode::{Companions, NetworkMode, network_mode};
@@ -33,6 +33,8 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     names: NameFlags,
     #[command(flatten)]
+    ports: PortFlags,
+    #[command(flatten)]
     labels: LabelFlags,
 }
 
@@ -54,6 +56,7 @@ impl CreateArgs {
         let companions = Companions {
             hostname: self.hostname.is_some(),
             names: &self.names,
+            ports: &self.ports,
             sysctl: false,
         };
         let networks = match network_mode(&self.networks, companions)? {
@@ -70,6 +73,10 @@ impl CreateArgs {
             networks,
             dns: self.names.dns(),
             extra_hosts: self.names.hosts,
+            publish: self.ports.publish,
+            publish_all: self.ports.publish_all,
+            expose: self.ports.expose,
+            links: self.ports.links,
             labels: self.labels.into_map(),
         })
     }
