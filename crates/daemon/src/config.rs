@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tombolo_core::Settings;
 use tombolo_core::ipam::{DefaultPool, DefaultPools};
+use tombolo_core::{Obedience, Settings};
 
 /// Where the configuration is read from when no other file is named. It may be missing.
 pub(crate) const FILE: &str = "/etc/tombolo/tombolo.toml";
@@ -119,6 +119,9 @@ pub(crate) struct Flags {
     /// The default network has IPv6.
     #[arg(long, value_name = "BOOL")]
     pub ipv6: Option<bool>,
+    /// Whether the host's own firewall decides about published ports that do not say: auto, always or never.
+    #[arg(long, value_name = "WHEN")]
+    pub obey_host_firewall: Option<Obey>,
     /// A pool of subnets for networks that name none: `base=172.20.0.0/14,size=24` (repeatable).
     #[arg(long, value_name = "POOL")]
     pub default_address_pool: Vec<DefaultPool>,
@@ -146,6 +149,8 @@ pub(crate) struct Config {
     pub mtu: Option<u32>,
     /// Seconds before a released address is given out again.
     pub address_cooldown_seconds: u32,
+    /// Whether the host's own firewall decides about published ports that do not say.
+    pub obey_host_firewall: Obey,
     /// Pools of subnets for networks that name none.
     pub default_address_pools: Vec<DefaultPool>,
     /// The API over TCP.
@@ -154,6 +159,19 @@ pub(crate) struct Config {
     pub bridge: DefaultNetwork,
     /// How names are resolved in sandboxes that do not say.
     pub dns: Dns,
+}
+
+/// Whether the host's own firewall decides about published ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Obey {
+    /// Where it has rules that could refuse something.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// The API over TCP.
@@ -224,6 +242,7 @@ impl Default for Config {
             ip_forward: true,
             mtu: None,
             address_cooldown_seconds: 30,
+            obey_host_firewall: Obey::Auto,
             default_address_pools: DefaultPools::default().as_slice().to_vec(),
             tcp: None,
             bridge: DefaultNetwork::default(),
@@ -288,6 +307,11 @@ impl Config {
             ip_forward: self.ip_forward,
             mtu: self.mtu,
             cooldown_ms: u64::from(self.address_cooldown_seconds) * 1_000,
+            obey_host_firewall: match self.obey_host_firewall {
+                Obey::Auto => Obedience::Auto,
+                Obey::Always => Obedience::Always,
+                Obey::Never => Obedience::Never,
+            },
         }
     }
 
@@ -309,6 +333,10 @@ impl Config {
         set(&mut self.log_level, flags.log_level.as_ref());
         set(&mut self.ip_forward, flags.ip_forward.as_ref());
         some(&mut self.mtu, flags.mtu.as_ref());
+        set(
+            &mut self.obey_host_firewall,
+            flags.obey_host_firewall.as_ref(),
+        );
         if let Some(listen) = &flags.tcp {
             let tcp = Tcp {
                 listen: listen.clone(),

@@ -6,15 +6,32 @@ use tombolo_core::model::Driver;
 use tombolo_kernel::{Diagnosis, HostFacts, Kernel, Scope};
 
 use crate::engine::with_sources;
+use crate::outside::Outside;
+use crate::relay::Counts;
+
+mod beside;
+
+use beside::Beside;
 
 /// Everything that was looked at, the good with the bad.
-pub(crate) fn findings(controller: &Controller, kernel: &Kernel) -> Vec<Finding> {
+pub(crate) fn findings(
+    controller: &Controller,
+    kernel: &Kernel,
+    outside: &Outside,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     match (kernel.host_facts(), kernel.diagnose()) {
         (Ok(host), Ok(diagnosis)) => {
             features(&host, &mut findings);
             forwarding(controller, kernel, &mut findings);
-            foreign_rules(&diagnosis, &mut findings);
+            let beside = Beside {
+                controller,
+                host: &host,
+                diagnosis: &diagnosis,
+                zoning: &outside.zoning(),
+            };
+            findings.extend(beside.findings());
+            relay(outside.relayed(), &mut findings);
             neighbours(controller, &diagnosis, &mut findings);
             mtu(controller, &host, &mut findings);
         }
@@ -99,45 +116,16 @@ fn forwarding(controller: &Controller, kernel: &Kernel, findings: &mut Vec<Findi
     }
 }
 
-fn foreign_rules(diagnosis: &Diagnosis, findings: &mut Vec<Finding>) {
-    let mut clean = true;
-    let ours = |chain: &&tombolo_kernel::BaseChain| {
-        chain.family == "inet" && chain.table == tombolo_netstate::object::nft::TABLE
-    };
-    let foreign = diagnosis.base_chains.iter().filter(|chain| !ours(chain));
-    for chain in foreign.filter(|chain| chain.drops && matches!(chain.hook, "forward" | "input")) {
-        clean = false;
-        let text = format!(
-            "chain {} of table {} {} drops what it does not accept on {}",
-            chain.chain, chain.family, chain.table, chain.hook
-        );
-        let hint =
-            "accept the networks' bridges there: what ours accepts, another table can still drop";
-        findings.push(warn("firewall", text, hint));
+/// What passes through the daemon itself, where no translation leads.
+fn relay(counts: Counts, findings: &mut Vec<Finding>) {
+    if counts.total == 0 && counts.refused == 0 {
+        return;
     }
-    if !diagnosis.legacy_iptables.is_empty() {
-        clean = false;
-        let text = format!(
-            "legacy iptables tables are loaded ({}): their rules are not shown by nft and may drop",
-            diagnosis.legacy_iptables.join(", ")
-        );
-        findings.push(warn(
-            "firewall",
-            text,
-            "look at `iptables-legacy -S` and its FORWARD policy",
-        ));
-    }
-    if diagnosis.bridge_netfilter == Some(true) {
-        let text = "bridged packets pass the IP firewall (br_netfilter): slower, and rules of others apply";
-        let hint = "set net.bridge.bridge-nf-call-iptables to 0 if nothing else needs it";
-        findings.push(warn("firewall", text.to_owned(), hint));
-    }
-    if clean {
-        findings.push(good(
-            "firewall",
-            "no other table drops forwarded packets by policy".to_owned(),
-        ));
-    }
+    let text = format!(
+        "{} connections and {} UDP sessions now, {} since the start; {} refused",
+        counts.connections, counts.sessions, counts.total, counts.refused
+    );
+    findings.push(good("relay", text));
 }
 
 fn neighbours(controller: &Controller, diagnosis: &Diagnosis, findings: &mut Vec<Finding>) {

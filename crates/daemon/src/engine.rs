@@ -10,7 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
-use tombolo_core::{Command, Controller, Decision, Effect, Event, JobId, Reply, RequestId, Write};
+use tombolo_core::{
+    Command, Controller, Decision, Effect, Event, JobId, Notice, Reject, Reply, RequestId, Write,
+    record,
+};
 use tombolo_kernel::{Kernel, Scope};
 use tombolo_netstate::{Key, Netns, Plan};
 use tombolo_store::limits::{COMMIT_BYTES, COMMIT_WRITES};
@@ -18,10 +21,12 @@ use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
 use crate::crash;
-use crate::files::Files;
 use crate::limits::{INLINE_OPS_MAX, WRITE_OVERHEAD_BYTES};
-use crate::queries::{self, Daemon};
+use crate::outside::Outside;
+use crate::publish::{self, Chosen};
+use crate::queries::{self, Daemon, Show};
 use crate::translate::{self, NetnsLookup, view};
+use crate::user_rules;
 
 /// What reaches the engine from other threads.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub(crate) struct Engine {
     pub(crate) controller: Controller,
     pub(crate) store: Arc<Embedded>,
     pub(crate) kernel: Arc<Kernel>,
-    files: Files,
+    pub(crate) outside: Outside,
     daemon: Daemon,
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
@@ -56,7 +61,9 @@ pub(crate) struct Engine {
 /// Who waits for a reply.
 #[derive(Debug)]
 struct Pending {
-    drift: bool,
+    show: Show,
+    /// Ports that were chosen for it.
+    chosen: Chosen,
     reply: oneshot::Sender<Result<Response, ApiError>>,
 }
 
@@ -74,16 +81,15 @@ impl Engine {
         controller: Controller,
         store: Arc<Embedded>,
         kernel: Arc<Kernel>,
-        config: &Config,
+        (config, outside): (&Config, Outside),
         inputs: mpsc::Sender<Input>,
     ) -> Self {
-        let files = Files::new(config.run_dir.join("sandboxes"), config.dns.clone());
         let daemon = Daemon::new(config, now_ms());
         Self {
             controller,
             store,
             kernel,
-            files,
+            outside,
             daemon,
             pending: BTreeMap::new(),
             next_request: 1,
@@ -101,14 +107,37 @@ impl Engine {
         request: Request,
         reply: oneshot::Sender<Result<Response, ApiError>>,
     ) {
-        let drift = matches!(request, Request::Drift);
-        let answer = match translate::command(request.clone(), &Namespaces) {
-            Ok(Some(command)) => return self.command(command, Some(Pending { drift, reply })),
+        let show = Show::of(&request);
+        let answer = match self.understand(request.clone()) {
+            Ok(Some((command, chosen))) => {
+                let pending = Pending {
+                    show,
+                    chosen,
+                    reply,
+                };
+                return self.command(command, Some(pending));
+            }
             Ok(None) => self.look(request),
             Err(reject) => Err(translate::api_error(&reject)),
         };
         // An error means that nobody waits any more.
         drop(reply.send(answer));
+    }
+
+    /// The command that a request stands for, with the ports that were chosen for it; `None` for one that only
+    /// looks.
+    fn understand(&self, request: Request) -> Result<Option<(Command, Chosen)>, Reject> {
+        let command = match request {
+            Request::PublicationsRemove { reference, remove } => {
+                publish::unpublish(&self.controller, reference, &remove).map(Some)
+            }
+            request => translate::command(request, &Namespaces),
+        };
+        let Some(mut command) = command? else {
+            return Ok(None);
+        };
+        let chosen = publish::choose(&self.controller, &self.kernel, &mut command)?;
+        Ok(Some((command, chosen)))
     }
 
     /// Carries out a command of the daemon's own, or of somebody who waits.
@@ -138,6 +167,10 @@ impl Engine {
 
     /// Handles what another thread sent.
     pub(crate) fn arrived(&mut self, event: Event) {
+        if matches!(event, Event::KernelChanged(Notice::NftChanged)) {
+            // Before a repair may make the table anew.
+            user_rules::learn(&*self.store, &self.kernel);
+        }
         match event {
             Event::Gone(keys) if self.away > 0 => self.early.extend(keys),
             Event::Applied { .. } => {
@@ -177,7 +210,7 @@ impl Engine {
 
     /// Removes files of sandboxes that do not exist and writes those of the others.
     pub(crate) fn refresh_files(&mut self) {
-        if let Err(error) = self.files.sweep(&self.controller) {
+        if let Err(error) = self.outside.sweep(&self.controller) {
             tracing::warn!(%error, "files of removed sandboxes cannot be swept");
         }
         let ids: Vec<_> = self
@@ -186,8 +219,9 @@ impl Engine {
             .map(|sandbox| sandbox.id)
             .collect();
         for id in ids {
-            self.write_files(id);
+            self.refresh_outside(id);
         }
+        self.outside.tell_bridges(&self.controller);
     }
 
     fn perform(&mut self, decision: Decision, queue: &mut VecDeque<Event>) {
@@ -199,6 +233,7 @@ impl Engine {
             replies,
             ..
         } = decision;
+        let networks = writes.iter().any(|w| w.key.starts_with(record::NETWORK));
         let intents: Vec<JobId> = writes.iter().filter_map(|write| write.intent_of).collect();
         let stored = if writes.is_empty() {
             Ok(())
@@ -216,12 +251,8 @@ impl Engine {
         let mut plans = Vec::new();
         for effect in effects {
             match effect {
-                Effect::WriteFiles(id) => self.write_files(id),
-                Effect::RemoveFiles(id) => {
-                    if let Err(error) = self.files.remove(id) {
-                        tracing::warn!(sandbox = %id, %error, "files cannot be removed");
-                    }
-                }
+                Effect::WriteFiles(id) => self.refresh_outside(id),
+                Effect::RemoveFiles(id) => self.outside.remove(id),
                 Effect::Apply { job, plan } if !held(&job) => plans.push((job, plan)),
                 Effect::Observe {
                     job,
@@ -240,6 +271,9 @@ impl Engine {
                 }
                 Effect::Apply { .. } => {}
             }
+        }
+        if networks {
+            self.outside.tell_bridges(&self.controller);
         }
         for (request, reply) in replies {
             self.reply(request, reply);
@@ -338,20 +372,20 @@ impl Engine {
         }
     }
 
-    fn write_files(&mut self, id: tombolo_core::id::SandboxId) {
-        if let Err(error) = self.files.write(&self.controller, id) {
-            tracing::warn!(sandbox = %id, %error, "files cannot be written");
-        }
+    fn refresh_outside(&mut self, id: tombolo_core::id::SandboxId) {
+        self.outside.refresh(&self.controller, &self.kernel, id);
     }
 
     fn look(&self, request: Request) -> Result<Response, ApiError> {
         if let Request::Plan(plan) = request {
-            let command = translate::planned_command(plan.command, &Namespaces)
-                .map_err(|reject| translate::api_error(&reject))?;
-            let run = self
-                .controller
-                .dry_run(now_ms(), command)
-                .map_err(|reject| translate::api_error(&reject))?;
+            let refused = |reject: Reject| translate::api_error(&reject);
+            let mut command =
+                translate::planned_command(plan.command, &Namespaces).map_err(refused)?;
+            let chosen =
+                publish::choose(&self.controller, &self.kernel, &mut command).map_err(refused)?;
+            let run = self.controller.dry_run(now_ms(), command);
+            publish::release(&self.kernel, &chosen);
+            let run = run.map_err(refused)?;
             let operations = run
                 .ops
                 .into_iter()
@@ -361,33 +395,27 @@ impl Engine {
                 operations: operations.collect(),
             }));
         }
-        let places = self.places();
         queries::answer(
             &self.controller,
             &self.kernel,
             &self.daemon,
-            places,
+            &self.outside,
             request,
         )
     }
 
     fn places(&self) -> view::Places<'_> {
-        view::Places {
-            netns: &self.daemon.netns_dir,
-            files: self.files.directory(),
-        }
+        self.daemon.places(&self.outside)
     }
 
-    fn reply(&mut self, request: RequestId, reply: Result<Reply, tombolo_core::Reject>) {
-        let drift = self
-            .pending
-            .get(&request)
-            .is_some_and(|pending| pending.drift);
+    fn reply(&mut self, request: RequestId, reply: Result<Reply, Reject>) {
+        let waiting = self.pending.get(&request);
+        let show = waiting.map_or(Show::Whole, |pending| pending.show);
         if let (Err(reject), false) = (&reply, self.pending.contains_key(&request)) {
             tracing::warn!(%reject, "a task of the daemon's own failed");
         }
         let answer = match reply {
-            Ok(reply) => queries::reply(&self.controller, self.places(), drift, reply),
+            Ok(reply) => queries::reply(&self.controller, self.places(), show, reply),
             Err(reject) => Err(translate::api_error(&reject)),
         };
         self.answer(request, answer);
@@ -395,6 +423,7 @@ impl Engine {
 
     fn answer(&mut self, request: RequestId, answer: Result<Response, ApiError>) {
         if let Some(pending) = self.pending.remove(&request) {
+            publish::release(&self.kernel, &pending.chosen);
             // An error means that nobody waits any more.
             drop(pending.reply.send(answer));
         }

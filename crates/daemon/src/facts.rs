@@ -2,22 +2,44 @@
 
 use std::collections::BTreeMap;
 
-use tombolo_core::{Facts, LinkFact, Notice, Uplink};
+use tombolo_core::driver::bridge::localnet_path;
+use tombolo_core::driver::reserved;
+use tombolo_core::{Facts, ForwardChain, LinkFact, Notice, Uplink};
 use tombolo_kernel::{Change, Kernel};
 
 use crate::engine::with_sources;
 use crate::files::host_resolvers;
 
+/// What is known of the node without looking.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Its identity.
+    pub(crate) node: [u8; 16],
+    /// Where its relay takes what the kernel cannot translate.
+    pub(crate) relay_port: Option<u16>,
+}
+
 /// Looks at the host.
-pub(crate) fn read(kernel: &Kernel, node: [u8; 16]) -> Result<Facts, String> {
+pub(crate) fn read(kernel: &Kernel, known: Known) -> Result<Facts, String> {
     let host = kernel.host_facts().map_err(|error| with_sources(&error))?;
     let mut sysctls = BTreeMap::new();
     let ra = host
         .uplinks
         .iter()
         .map(|uplink| format!("net/ipv6/conf/{}/accept_ra", uplink.name));
-    let paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(str::to_owned);
-    for path in paths.into_iter().chain(ra) {
+    let foreign_bridges = host.links.iter().filter(|link| link.bridge && !link.ours);
+    let loopback = foreign_bridges.map(|link| localnet_path(link.name.as_str()));
+    let paths = [
+        "net/ipv4/ip_forward",
+        "net/ipv6/conf/all/forwarding",
+        reserved::SYSCTL,
+    ];
+    for path in paths
+        .map(str::to_owned)
+        .into_iter()
+        .chain(ra)
+        .chain(loopback)
+    {
         // A setting that cannot be read is not there, and is then not wanted either.
         if let Ok(value) = kernel.read_sysctl(&path) {
             sysctls.insert(path, value);
@@ -57,8 +79,20 @@ pub(crate) fn read(kernel: &Kernel, node: [u8; 16]) -> Result<Facts, String> {
         links: links.collect(),
         ipv6: host.ipv6,
         sysctls,
-        node,
+        node: known.node,
+        relay_port: known.relay_port,
+        forward_chains: host.forward_chains.into_iter().map(forward_chain).collect(),
+        input_filtered: host.input_filtered,
+        bridge_nf: host.bridge_nf,
     })
+}
+
+fn forward_chain(chain: tombolo_kernel::ForeignChain) -> ForwardChain {
+    ForwardChain {
+        family: chain.family,
+        table: chain.table,
+        chain: chain.chain,
+    }
 }
 
 /// What a change means to the controller, and whether the facts are to be read again.
@@ -69,7 +103,7 @@ pub(crate) fn notice(change: &Change) -> (Option<Notice>, bool) {
         Change::AddressGone(name, ip) => (Some(Notice::AddressGone(*name, *ip)), true),
         Change::RouteGone(_) => (Some(Notice::ObjectChanged), false),
         Change::RoutesChanged => (None, true),
-        Change::NftChanged { by_us: false } => (Some(Notice::NftChanged), false),
+        Change::NftChanged { by_us: false } => (Some(Notice::NftChanged), true),
         Change::NftChanged { by_us: true } => (None, false),
         Change::NeighbourGone(..) | Change::FdbGone(..) | Change::ForwardingChanged => {
             (Some(Notice::ObjectChanged), false)

@@ -208,7 +208,9 @@ fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
         .filter_map(|(name, target)| format!("{name}={target}").parse().ok())
         .collect();
     let ipv6 = joined.iter().any(|(network, _)| network.spec.ipv6);
+    let links = links(controller, sandbox);
     let spec = HostsSpec {
+        links: &links,
         ipv6,
         addresses: &addresses,
         names: &names,
@@ -226,6 +228,23 @@ fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
                 .unwrap_or_default()
         }
     }
+}
+
+/// Addresses and names of the sandboxes that this one is linked to and that run.
+fn links(controller: &Controller, sandbox: &Sandbox) -> Vec<(Vec<IpAddr>, Vec<HostName>)> {
+    let linked = controller.linked(sandbox.id).into_iter();
+    let lines = linked.filter_map(|linked| {
+        let other = linked.sandbox?;
+        let hostname = other.hostname();
+        let names = [
+            linked.link.alias.as_str(),
+            hostname.as_str(),
+            other.name.as_str(),
+        ];
+        let names = names.iter().filter_map(|name| name.parse().ok());
+        Some((linked.addresses, names.collect()))
+    });
+    lines.collect()
 }
 
 fn resolv_conf(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {

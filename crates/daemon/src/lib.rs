@@ -6,12 +6,17 @@ mod doctor;
 mod engine;
 mod facts;
 mod files;
+mod firewalld;
 pub mod http;
 mod limits;
 pub mod listen;
+mod outside;
+mod publish;
 mod queries;
+mod relay;
 mod run;
 mod start;
 mod translate;
+mod user_rules;
 
-pub use run::main_with;
+pub use run::{keep_ports, main_with};

@@ -1,5 +1,7 @@
 //! Limits of the daemon.
 
+use std::time::Duration;
+
 /// Largest plan, in operations, that is carried out at once; larger ones go to a thread of their own, so that
 /// others do not wait for them.
 pub(crate) const INLINE_OPS_MAX: usize = 512;
@@ -18,3 +20,52 @@ pub(crate) const ALIASES_MAX: usize = 64;
 
 /// Most hosts that a sandbox is given besides its own.
 pub(crate) const EXTRA_HOSTS_MAX: usize = 1_024;
+
+/// Most TCP connections that the relay carries at once; a busy one holds up to two `RELAY_BUFFER_BYTES`.
+pub(crate) const RELAY_CONNECTIONS_MAX: usize = 4_096;
+
+/// Most UDP sessions of the relay at once; beyond it the one that was silent longest gives way.
+pub(crate) const RELAY_SESSIONS_MAX: usize = 4_096;
+
+/// Longest that the relay waits for a sandbox to take a connection.
+pub(crate) const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a UDP session that was answered lives without a datagram.
+pub(crate) const RELAY_SESSION_IDLE: Duration = Duration::from_secs(90);
+
+/// How long a UDP session that was never answered lives without a datagram.
+pub(crate) const RELAY_SESSION_UNANSWERED: Duration = Duration::from_secs(30);
+
+/// Silence after which a UDP client's destination is looked up again: its connection tracking entry may have
+/// ended (30 s by default, `nf_conntrack_udp_timeout`) and its port may be used for another.
+pub(crate) const RELAY_SESSION_RECHECK: Duration = Duration::from_secs(5);
+
+/// Largest piece that the relay carries at once, in bytes; every datagram fits (RFC 768).
+pub(crate) const RELAY_BUFFER_BYTES: usize = 64 << 10;
+
+/// Datagrams of one UDP session that the relay carries before it looks after others.
+pub(crate) const RELAY_DATAGRAMS_AT_ONCE: usize = 32;
+
+/// Connections that may wait at a Unix socket of the relay.
+pub(crate) const RELAY_BACKLOG: i32 = 1_024;
+
+/// Longest that the relay rests after a socket refused to give what arrived, as when descriptors run out.
+pub(crate) const RELAY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Silence after which a relayed TCP connection is probed, by `TCP_KEEPIDLE` (tcp(7)).
+pub(crate) const RELAY_KEEPALIVE: Duration = Duration::from_secs(120);
+
+/// Changes that may wait for the relay; who makes more of them waits.
+pub(crate) const RELAY_COMMANDS_MAX: usize = 1_024;
+
+/// Longest that the relay is waited for when it is to close sockets.
+pub(crate) const RELAY_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Attempts to find a port that is free for TCP and UDP.
+pub(crate) const RELAY_PORT_ATTEMPTS: usize = 16;
+
+/// Most publications, exposed ranges or links in one request.
+pub(crate) const SPECS_MAX: usize = 1_024;
+
+/// Longest path of a Unix socket in bytes (`sun_path` of unix(7), without its end).
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -10,12 +10,13 @@ use tombolo_kernel::Kernel;
 
 use crate::config::Config;
 use crate::doctor;
+use crate::outside::Outside;
 use crate::translate::{api_error, view};
 
 /// What does not change while the daemon runs.
 #[derive(Debug)]
 pub(crate) struct Daemon {
-    pub(crate) netns_dir: PathBuf,
+    netns_dir: PathBuf,
     run_dir: PathBuf,
     state_dir: PathBuf,
     started_ms: u64,
@@ -30,6 +31,39 @@ impl Daemon {
             started_ms,
         }
     }
+
+    /// Where the namespaces and files of sandboxes are.
+    pub(crate) fn places<'a>(&'a self, outside: &'a Outside) -> view::Places<'a> {
+        view::Places {
+            netns: &self.netns_dir,
+            files: outside.files(),
+        }
+    }
+}
+
+/// What of an outcome the one who asked wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// The object that was made or changed.
+    Whole,
+    /// What differs, rather than what was mended.
+    Drift,
+    /// The publications of the sandbox that was changed.
+    Publications,
+    /// That it is done.
+    Done,
+}
+
+impl Show {
+    /// What the answer to a request shows.
+    pub(crate) fn of(request: &Request) -> Self {
+        match request {
+            Request::Drift => Self::Drift,
+            Request::PublicationsAdd { .. } => Self::Publications,
+            Request::PublicationsRemove { .. } => Self::Done,
+            _ => Self::Whole,
+        }
+    }
 }
 
 /// Answers a request that only looks.
@@ -37,9 +71,10 @@ pub(crate) fn answer(
     controller: &Controller,
     kernel: &Kernel,
     daemon: &Daemon,
-    places: view::Places<'_>,
+    outside: &Outside,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let places = daemon.places(outside);
     let reject = |reject: Reject| api_error(&reject);
     match request {
         Request::Version => Ok(Response::Version(version())),
@@ -67,6 +102,18 @@ pub(crate) fn answer(
                 controller, sandbox, places,
             )))
         }
+        Request::SandboxPublications { reference } => {
+            let sandbox = controller
+                .find_sandbox(&Reference(reference))
+                .map_err(reject)?;
+            let publications = view::publication::publications(controller, sandbox);
+            Ok(Response::Publications(publications))
+        }
+        Request::PublicationList => {
+            let all = controller.sandboxes();
+            let all = all.flat_map(|s| view::publication::publications(controller, s));
+            Ok(Response::Publications(all.collect()))
+        }
         Request::Explain { reference } => {
             let endpoint = controller
                 .find_endpoint(&Reference(reference))
@@ -84,7 +131,7 @@ pub(crate) fn answer(
             }))
         }
         Request::Doctor => {
-            let findings = doctor::findings(controller, kernel);
+            let findings = doctor::findings(controller, kernel, outside);
             Ok(Response::FindingReport(types::FindingReport { findings }))
         }
         _ => Err(ApiError::new(
@@ -98,7 +145,7 @@ pub(crate) fn answer(
 pub(crate) fn reply(
     controller: &Controller,
     places: view::Places<'_>,
-    drift: bool,
+    show: Show,
     reply: Reply,
 ) -> Result<Response, ApiError> {
     let gone = |what: &str| {
@@ -117,7 +164,11 @@ pub(crate) fn reply(
             Some(endpoint) => Ok(Response::Endpoint(view::endpoint(controller, endpoint))),
             None => Err(gone("endpoint")),
         },
+        Reply::Sandbox(_) if show == Show::Done => Ok(Response::Done),
         Reply::Sandbox(id) => match controller.sandbox(id) {
+            Some(sandbox) if show == Show::Publications => Ok(Response::Publications(
+                view::publication::publications(controller, sandbox),
+            )),
             Some(sandbox) => Ok(Response::Sandbox(view::sandbox(
                 controller, sandbox, places,
             ))),
@@ -134,7 +185,7 @@ pub(crate) fn reply(
         })),
         Reply::Operations { ops, failures } => {
             let operations: Vec<_> = ops.iter().map(|op| view::operation(op, vec![])).collect();
-            if drift {
+            if show == Show::Drift {
                 return Ok(Response::Operations(types::Operations { operations }));
             }
             let failures = failures

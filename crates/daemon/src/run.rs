@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,16 +15,18 @@ use tokio::time::{Instant, sleep_until};
 use tombolo_api::tls::TlsFiles;
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
 use tombolo_core::Event;
-use tombolo_kernel::{Kernel, KernelConfig};
+use tombolo_kernel::{KeeperCommand, Kernel, KernelConfig, PortsConfig};
 use tombolo_store::{Embedded, Store};
 
 use crate::config::{Config, Flags};
 use crate::engine::{Engine, Input, now_ms};
+use crate::files::Files;
 use crate::http::{self, Service};
 use crate::limits::INPUTS_MAX;
 use crate::listen;
 use crate::listen::notify::{Progress, notify};
-use crate::{facts, start};
+use crate::outside::Outside;
+use crate::{facts, start, user_rules};
 
 /// How long news of the host is gathered before the facts are read again.
 const FACTS_PAUSE: Duration = Duration::from_millis(200);
@@ -47,6 +50,15 @@ pub fn main_with(args: Vec<OsString>) -> ExitCode {
             report(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs the keeper of published ports, which the daemon starts with its own run directory. Nobody reads what it
+/// would say: the daemon sees that it does not answer.
+pub fn keep_ports(directory: &Path) -> ExitCode {
+    match tombolo_kernel::keep_sockets(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -109,14 +121,20 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         run_dir: config.run_dir.clone(),
         instance: node.instance(),
         pool: config.prepared_namespaces,
+        ports: Some(ports(config)),
     };
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("{} cannot be made", config.run_dir.display()))?;
     let kernel = Arc::new(Kernel::open(kernel_config).context("the kernel cannot be used")?);
     let (inputs, mut arriving) = mpsc::channel(INPUTS_MAX);
     watch_kernel(&kernel, &inputs)?;
-    let controller = start::controller(config, &node, &*store, &kernel)?;
-    let mut engine = Engine::new(controller, store, kernel, config, inputs);
+    user_rules::recall(&*store, &kernel)?;
+    user_rules::learn(&*store, &kernel);
+    let relay = start::relay(&kernel)?;
+    let controller = start::controller(config, &node, (&*store, &kernel), relay.port())?;
+    let files = Files::new(config.run_dir.join("sandboxes"), config.dns.clone());
+    let outside = Outside::new(files, relay);
+    let mut engine = Engine::new(controller, store, kernel, (config, outside), inputs);
     start::settle(&mut engine, &mut arriving, config).await?;
     let listeners = listeners(config).await?;
     let shared = Shared {
@@ -143,6 +161,17 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     store.flush().context("the store cannot be flushed")?;
     tracing::info!("stopped; the networks stay as they are");
     Ok(())
+}
+
+/// Published ports are held by this same program in another process.
+fn ports(config: &Config) -> PortsConfig {
+    PortsConfig {
+        directory: config.run_dir.clone(),
+        keeper: Some(KeeperCommand {
+            program: "/proc/self/exe".into(),
+            arguments: vec!["keeper".into(), config.run_dir.clone().into()],
+        }),
+    }
 }
 
 /// Holds a name that exists once in a network namespace: two daemons would undo each other's work.
@@ -286,11 +315,16 @@ fn instant_of(at_ms: u64) -> Instant {
 
 async fn read_facts(shared: &Shared) {
     let _alone = shared.reading.lock().await;
-    let (kernel, node) = {
+    let (kernel, known) = {
         let engine = shared.lock();
-        (Arc::clone(&engine.kernel), engine.controller.facts().node)
+        let facts = engine.controller.facts();
+        let known = facts::Known {
+            node: facts.node,
+            relay_port: facts.relay_port,
+        };
+        (Arc::clone(&engine.kernel), known)
     };
-    match tokio::task::spawn_blocking(move || facts::read(&kernel, node)).await {
+    match tokio::task::spawn_blocking(move || facts::read(&kernel, known)).await {
         Ok(Ok(facts)) => shared.lock().run(Event::Facts(Box::new(facts))),
         Ok(Err(error)) => tracing::warn!(error, "the host cannot be looked at"),
         Err(error) => tracing::warn!(%error, "the host cannot be looked at"),

@@ -1,6 +1,9 @@
 //! What happens before the daemon serves: records are read, the kernel is brought in line with them, and the
 //! daemon's own networks are made.
 
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -9,11 +12,13 @@ use tombolo_core::ipam::{DefaultPools, ula_base};
 use tombolo_core::model::Network;
 use tombolo_core::{Command, Controller, record};
 use tombolo_kernel::Kernel;
+use tombolo_netstate::object::port::Protocol;
 use tombolo_store::{Durability, Key, Prefix, Store};
 
 use crate::config::{Config, DefaultNetwork};
 use crate::engine::{Engine, Input, commit_in_parts, random, store_write};
 use crate::facts;
+use crate::relay::{Relay, Sockets};
 use crate::translate::network_spec;
 
 /// Record of this node's identity.
@@ -76,10 +81,14 @@ fn commit(
 pub(crate) fn controller(
     config: &Config,
     node: &Node,
-    store: &dyn Store,
-    kernel: &Kernel,
+    (store, kernel): (&dyn Store, &Kernel),
+    relay_port: Option<u16>,
 ) -> anyhow::Result<Controller> {
-    let facts = facts::read(kernel, node.id).map_err(anyhow::Error::msg)?;
+    let known = facts::Known {
+        node: node.id,
+        relay_port,
+    };
+    let facts = facts::read(kernel, known).map_err(anyhow::Error::msg)?;
     let pools = DefaultPools::new(config.default_address_pools.clone())?;
     let [.., a, b, c, d, e, f, g, h] = node.id;
     let seed = [a, b, c, d, e, f, g, h];
@@ -114,6 +123,30 @@ pub(crate) fn controller(
     // Last: a start that fails before this must see the reboot again.
     commit(store, [store_write(NODE_BOOT, Some(node.boot.clone()))])?;
     Ok(controller)
+}
+
+/// Names by which the keeper knows the relay's sockets.
+const RELAY_SOCKETS: [&str; 2] = ["relay-tcp", "relay-udp"];
+
+/// Starts the relay, at the sockets of the daemon before us where they are still held.
+pub(crate) fn relay(kernel: &Arc<Kernel>) -> anyhow::Result<Relay> {
+    let [tcp, udp] = RELAY_SOCKETS.map(|name| kernel.ports().kept(name));
+    let kept = tcp.zip(udp).and_then(|(tcp, udp)| Sockets::kept(tcp, udp));
+    let sockets = match kept {
+        Some(sockets) => Some(sockets),
+        None => Sockets::bind().context("the relay has no sockets")?,
+    };
+    if let Some(sockets) = &sockets {
+        let [tcp, udp] = RELAY_SOCKETS;
+        for (name, socket) in [(tcp, sockets.tcp.as_fd()), (udp, sockets.udp.as_fd())] {
+            if let Err(error) = kernel.ports().keep(name, socket) {
+                tracing::warn!(%error, "relayed connections will not outlast the daemon");
+            }
+        }
+    }
+    let looker = Arc::clone(kernel);
+    let lookup = move |client, local| looker.original_destination(Protocol::Udp, client, local);
+    Ok(Relay::start(sockets, lookup)?)
 }
 
 /// Brings the kernel in line with the records and makes the daemon's own networks.

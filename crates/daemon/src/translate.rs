@@ -2,11 +2,12 @@
 
 mod endpoint;
 mod network;
+mod publication;
 mod sandbox;
 pub(crate) mod view;
 
 pub(crate) use endpoint::{attachment, endpoint_create, settings};
-pub(crate) use network::network_spec;
+pub(crate) use network::{mode_word, network_spec};
 pub(crate) use sandbox::{NetnsLookup, sandbox_create};
 
 use std::net::IpAddr;
@@ -70,7 +71,14 @@ pub(crate) fn command(
             keep_endpoints,
         },
         Request::SandboxStop { reference } => Command::StopSandbox(Reference(reference)),
-        Request::SandboxStart { reference } => Command::StartSandbox(Reference(reference)),
+        Request::SandboxStart { reference } => Command::StartSandbox {
+            sandbox: Reference(reference),
+            picked: Vec::new(),
+        },
+        Request::PublicationsAdd { reference, add } => Command::Publish {
+            sandbox: Reference(reference),
+            publications: publication::publication_list(&add.publications)?,
+        },
         Request::Drift => Command::Drift,
         Request::Repair => Command::Repair,
         Request::Prune => Command::Prune,
@@ -82,6 +90,10 @@ pub(crate) fn command(
         | Request::EndpointInspect { .. }
         | Request::SandboxList(_)
         | Request::SandboxInspect { .. }
+        | Request::SandboxPublications { .. }
+        | Request::PublicationList
+        // What the words mean depends on what exists.
+        | Request::PublicationsRemove { .. }
         | Request::Plan(_)
         | Request::Explain { .. }
         | Request::Doctor => return Ok(None),

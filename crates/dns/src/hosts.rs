@@ -34,6 +34,8 @@ pub struct HostsSpec<'a> {
     pub extra: &'a [ExtraHost],
     /// What `host-gateway` stands for.
     pub gateways: &'a [IpAddr],
+    /// Other sandboxes that it is linked to: their addresses, and names with the alias first.
+    pub links: &'a [(Vec<IpAddr>, Vec<HostName>)],
 }
 
 /// A name that a user asked for, written `name:address`, `name=address` or `name:host-gateway`.
@@ -184,7 +186,8 @@ pub fn own_names(
 }
 
 impl Hosts {
-    /// The hosts file of a sandbox: loopback, its own addresses, then extra names as given.
+    /// The hosts file of a sandbox: loopback, its own addresses, extra names as given, then those
+    /// of the sandboxes it is linked to.
     ///
     /// # Errors
     /// If `host-gateway` stands for nothing or there are too many lines.
@@ -206,6 +209,10 @@ impl Hosts {
                     .iter()
                     .filter_map(|a| HostsEntry::new(*a, [name.clone()])),
             );
+        }
+        for (addresses, names) in spec.links {
+            let usable = addresses.iter().filter(|a| spec.ipv6 || a.is_ipv4());
+            entries.extend(usable.filter_map(|a| HostsEntry::new(*a, names.iter().cloned())));
         }
         if entries.len() > limits::HOSTS_ENTRIES_MAX {
             return Err(HostsReject::TooMany {

@@ -106,7 +106,7 @@ impl Desired {
     }
 
     /// Somebody else than `but` who wants a port that `wanted` holds, and the reservation that says so.
-    pub fn port_holder(&self, wanted: &PortKey, but: &Owner) -> Option<(&PortKey, &Owner)> {
+    pub fn port_holder(&self, wanted: &PortKey, but: Option<&Owner>) -> Option<(&PortKey, &Owner)> {
         let least = PortRange::LEAST;
         let mut from = Bound::Included(PortKey {
             protocol: wanted.protocol,
@@ -137,7 +137,7 @@ impl Desired {
         &self,
         address: HostAddress,
         wanted: &PortKey,
-        but: &Owner,
+        but: Option<&Owner>,
     ) -> Option<(&PortKey, &Owner)> {
         let until = Key::Port(PortKey {
             protocol: wanted.protocol,
@@ -152,7 +152,7 @@ impl Desired {
             }
             _ => None,
         });
-        held.filter_map(|(port, held)| Some((port, held.owners.iter().find(|o| *o != but)?)))
+        held.filter_map(|(port, held)| Some((port, held.owners.iter().find(|o| Some(*o) != but)?)))
             .next()
     }
 

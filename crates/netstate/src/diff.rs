@@ -31,7 +31,7 @@ pub fn diff<'a>(
             continue;
         };
         let Some(want) = desired.get(&key) else {
-            if holds_name(&key, have, desired) {
+            if holds_name(&key, have, desired) || holds_ports(&key, actual, desired) {
                 lost.extend(vanishing(actual, &key));
                 replaced.insert(key);
             }
@@ -212,6 +212,13 @@ fn holds_name(key: &Key, have: &Spec, desired: &Desired) -> bool {
         Some(Spec::Link(want)) => !matches!(&want.kind, LinkKind::Peer { pair } if pair == at),
         _ => false,
     }
+}
+
+/// Whether a reservation that goes holds ports that another one is to hold, which is not there yet.
+fn holds_ports(key: &Key, actual: &Objects, desired: &Desired) -> bool {
+    let Key::Port(held) = key else { return false };
+    let wanted = desired.port_holder(held, None);
+    wanted.is_some_and(|(wanted, _)| !actual.contains_key(&Key::Port(wanted.clone())))
 }
 
 /// The objects that the kernel drops or changes when addresses are removed to be made anew: routes with

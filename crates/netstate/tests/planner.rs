@@ -374,7 +374,10 @@ fn phase(action: &Action) -> tombolo_netstate::object::Phase {
 fn strangers() -> Objects {
     let name = IfName::new("docker0").expect("a name");
     let link = LinkSpec {
-        kind: LinkKind::Bridge { snooping: true },
+        kind: LinkKind::Bridge {
+            snooping: true,
+            localnet: false,
+        },
         mac: Mac::local(77),
         mtu: 1500,
         port: None,

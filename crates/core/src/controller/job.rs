@@ -608,7 +608,11 @@ fn names<Id>(pairs: Vec<(Id, String)>) -> Vec<String> {
 
 fn port_reject(port: &PortKey, error: &str) -> Reject {
     match port.address {
-        HostAddress::One(ip) if error.contains("EADDRNOTAVAIL") => not_here(port, ip),
+        HostAddress::One(ip) if error.contains("has no address") => not_here(port, ip),
+        _ if error.contains("can be held by sockets") => {
+            Reject::new(Code::LimitReached, port, error)
+                .hint("publish a range instead of its ports")
+        }
         _ => Reject::new(Code::PortTaken, port, error)
             .hint("choose another port or address of the host, or end what holds it"),
     }

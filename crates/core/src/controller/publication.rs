@@ -17,7 +17,7 @@ use crate::limits::{
     EXPOSED_PER_SANDBOX_MAX, LINKS_PER_SANDBOX_MAX, PUBLICATIONS_PER_SANDBOX_MAX,
     RANGE_SOCKETS_MAX, SOURCES_PER_PUBLICATION_MAX,
 };
-use crate::model::{Link, Publication, Sandbox, SandboxNetns, SandboxSpec};
+use crate::model::{Link, Network, Publication, Sandbox, SandboxNetns, SandboxSpec};
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
@@ -152,7 +152,7 @@ impl Controller {
         let owner = subject.owner();
         for key in objects.keys() {
             let Key::Port(wanted) = key else { continue };
-            let Some((held, by)) = self.desired.port_holder(wanted, &owner) else {
+            let Some((held, by)) = self.desired.port_holder(wanted, Some(&owner)) else {
                 continue;
             };
             let holder = match by.0.strip_prefix("sandbox/") {
@@ -493,6 +493,12 @@ impl Controller {
                 .map(|target| target.network.spec.name.clone()),
         });
         view.collect()
+    }
+
+    /// Whether the host's own firewall decides about ports published through a network, where they do not say.
+    pub fn obeys_host_firewall(&self, network: &Network) -> bool {
+        let daemon = || publish::obeys_by_default(self.context());
+        network.spec.obey_host_firewall.unwrap_or_else(daemon)
     }
 
     /// What the relay has to do for a sandbox.

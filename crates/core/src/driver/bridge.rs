@@ -84,8 +84,9 @@ fn check_modes(network: &Network) -> Result<(), Reject> {
     let refuse = |message: &str, hint: &str| {
         Err(Reject::new(Code::InvalidCombination, &spec.name, message).hint(hint))
     };
-    for ipv6 in [false, true] {
+    for (on, ipv6) in [(spec.ipv4, false), (spec.ipv6, true)] {
         match spec.gateway_mode(ipv6) {
+            _ if !on => {}
             GatewayMode::Isolated if !spec.internal => {
                 return refuse(
                     "the gateway mode `isolated` is for internal networks",
@@ -587,13 +588,14 @@ fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {
         add(SetName::Internal, vec![name], vec![]);
         return;
     }
-    for ipv6 in [false, true] {
+    for (on, ipv6) in [(network.spec.ipv4, false), (network.spec.ipv6, true)] {
         let (echo, open) = if ipv6 {
             (SetName::Echo6, SetName::Open6)
         } else {
             (SetName::Echo4, SetName::Open4)
         };
         match network.spec.gateway_mode(ipv6) {
+            _ if !on => {}
             GatewayMode::Routed => add(echo, vec![name], vec![]),
             GatewayMode::NatUnprotected => add(open, vec![name], vec![]),
             GatewayMode::Nat | GatewayMode::Isolated => {}

@@ -87,20 +87,24 @@ pub fn address(publication: &Publication, targets: &Targets<'_>) -> HostAddress 
         .unwrap_or(HostAddress::Any)
 }
 
-/// Whether the host's own firewall decides about a publication.
-pub fn obeys(publication: &Publication, targets: &Targets<'_>, context: Context<'_>) -> bool {
-    let network = || targets.networks().find_map(|n| n.spec.obey_host_firewall);
-    let daemon = || match context.settings.obey_host_firewall {
+/// Whether the host's own firewall decides where neither a publication nor its network says.
+pub fn obeys_by_default(context: Context<'_>) -> bool {
+    match context.settings.obey_host_firewall {
         Obedience::Auto => context.facts.input_filtered,
         Obedience::Always => true,
         Obedience::Never => false,
-    };
+    }
+}
+
+/// Whether the host's own firewall decides about a publication.
+pub fn obeys(publication: &Publication, targets: &Targets<'_>, context: Context<'_>) -> bool {
+    let network = || targets.networks().find_map(|n| n.spec.obey_host_firewall);
     // The relay speaks no SCTP.
     publication.protocol != Protocol::Sctp
         && publication
             .obey_host_firewall
             .or_else(network)
-            .unwrap_or_else(daemon)
+            .unwrap_or_else(|| obeys_by_default(context))
 }
 
 /// The way of a publication in a family.
@@ -201,6 +205,13 @@ pub fn objects(
             add_path(&mut objects, publication, &targets, ipv6, context);
         }
     }
+    for target in targets.0.iter().flatten() {
+        let ipv6 = target.ip.is_ipv6();
+        let is_routed = |p: &&Publication| path(p, &targets, ipv6, context) == Path::Routed;
+        let routed: Vec<&Publication> =
+            sandbox.spec.publications.iter().filter(is_routed).collect();
+        add_routed(&mut objects, &routed, target.ip);
+    }
     objects
 }
 
@@ -213,9 +224,6 @@ fn add_path(
 ) {
     let path = path(publication, targets, ipv6, context);
     let (Some(ports), Some(relayed)) = (publication.ports, targets.relayed(ipv6)) else {
-        if let (Path::Routed, Some(target)) = (path, targets.get(ipv6)) {
-            add_routed(objects, publication, target.ip);
-        }
         return;
     };
     let place = Place {
@@ -226,12 +234,7 @@ fn add_path(
     };
     let relay = context.facts.relay_port;
     match path {
-        Path::Closed | Path::Listen => {}
-        Path::Routed => {
-            if let Some(target) = targets.get(ipv6) {
-                add_routed(objects, publication, target.ip);
-            }
-        }
+        Path::Closed | Path::Listen | Path::Routed => {}
         Path::Kernel => {
             place.add_translation(objects, relayed);
             // The host's own ::1, which the kernel cannot route.
@@ -281,11 +284,7 @@ impl Place<'_> {
             )
         };
         if self.is_exact() {
-            let data = vec![
-                Field::Address(to),
-                Field::Port(container),
-                Field::Port(container),
-            ];
+            let data = vec![Field::Address(to), Field::Port(container)];
             let port = Field::Port(self.ports.first());
             match self.address {
                 HostAddress::One(ip) => {
@@ -308,7 +307,7 @@ impl Place<'_> {
     /// Hands to the relay what is not translated: all of it, or only what the host sends to its own `::1`.
     fn add_relay(&self, objects: &mut Objects, relay: Option<u16>, only_loopback: bool) {
         let Some(relay) = relay else { return };
-        let data = vec![Field::Port(relay)];
+        let data = vec![Field::Port(relay), Field::Port(relay)];
         let loopback = IpAddr::V6(Ipv6Addr::LOCALHOST);
         match self.address {
             HostAddress::One(ip) if only_loopback && ip != loopback => {}
@@ -339,31 +338,62 @@ impl Place<'_> {
     }
 }
 
-fn add_routed(objects: &mut Objects, publication: &Publication, ip: IpAddr) {
-    let protocol = Field::Protocol(publication.protocol);
+/// Opens the ports of a sandbox at its own address. Publications may overlap here: nobody else has these ports.
+fn add_routed(objects: &mut Objects, publications: &[&Publication], ip: IpAddr) {
     let (exact, range) = if ip.is_ipv6() {
         (SetName::Routed6, SetName::RoutedRange6)
     } else {
         (SetName::Routed4, SetName::RoutedRange4)
     };
-    if publication.container.is_one() && publication.from.is_empty() {
-        let port = Field::Port(publication.container.first());
-        return add(
-            objects,
-            exact,
-            vec![Field::Address(ip), protocol, port],
-            vec![],
-        );
+    for (protocol, ports, sources) in open_parts(publications, ip.is_ipv6()) {
+        let protocol = Field::Protocol(protocol);
+        if ports.is_one() && sources == [everything(ip.is_ipv6())] {
+            let fields = vec![Field::Address(ip), protocol, Field::Port(ports.first())];
+            add(objects, exact, fields, vec![]);
+            continue;
+        }
+        for source in sources {
+            let fields = vec![
+                Field::Net(source),
+                Field::Net(IpNet::from(ip)),
+                protocol,
+                Field::Ports(ports),
+            ];
+            add(objects, range, fields, vec![]);
+        }
     }
-    for source in sources(&publication.from, ip.is_ipv6()) {
-        let fields = vec![
-            Field::Net(source),
-            Field::Net(IpNet::from(ip)),
-            protocol,
-            Field::Ports(publication.container),
-        ];
-        add(objects, range, fields, vec![]);
+}
+
+/// The sandbox's published ports in parts that do not overlap, each with all who may use it.
+fn open_parts(publications: &[&Publication], ipv6: bool) -> Vec<(Protocol, PortRange, Vec<IpNet>)> {
+    let mut parts: Vec<(Protocol, PortRange, Vec<IpNet>)> = Vec::new();
+    for protocol in Protocol::ALL {
+        let own: Vec<&&Publication> = publications
+            .iter()
+            .filter(|p| p.protocol == protocol)
+            .collect();
+        let mut edges: Vec<u32> = own
+            .iter()
+            .flat_map(|p| {
+                [
+                    p.container.first().into(),
+                    u32::from(p.container.last()) + 1,
+                ]
+            })
+            .collect();
+        edges.sort_unstable();
+        edges.dedup();
+        for pair in edges.windows(2) {
+            let port = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+            let (first, last) = (port(pair[0]), port(pair[1] - 1));
+            let here = own.iter().filter(|p| p.container.contains(first));
+            let nets: Vec<IpNet> = here.flat_map(|p| sources(&p.from, ipv6)).collect();
+            if let (Ok(ports), false) = (PortRange::new(first, last), nets.is_empty()) {
+                parts.push((protocol, ports, IpNet::aggregate(&nets)));
+            }
+        }
     }
+    parts
 }
 
 fn add(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use tombolo_api::types::{NetworkCreate, RouteConfig, SubnetConfig};
 use tombolo_core::ipam::{Family, SubnetWish};
-use tombolo_core::model::{Driver, NetworkSpec, StaticRoute, SubnetPick, SubnetSpec};
+use tombolo_core::model::{Driver, GatewayMode, NetworkSpec, StaticRoute, SubnetPick, SubnetSpec};
 use tombolo_core::{Code, Reject};
 
-use super::{address, name, shown};
+use super::{address, name, publication, shown};
 
 /// The spec of a network, with defaults filled in and options understood.
 pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Reject> {
@@ -52,6 +52,14 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
         icc: create.icc.unwrap_or(true),
         masquerade: create.masquerade.unwrap_or(true),
         snat: snat?,
+        gateway_mode4: gateway_mode(create.gateway_mode_ipv4.as_deref())?,
+        gateway_mode6: gateway_mode(create.gateway_mode_ipv6.as_deref())?,
+        obey_host_firewall: create.obey_host_firewall,
+        host_binding: create
+            .host_binding
+            .as_deref()
+            .map(publication::host_binding)
+            .transpose()?,
         routes: routes?,
         interface_prefix: create.interface_prefix.unwrap_or_else(|| "eth".to_owned()),
         labels: create.labels,
@@ -76,6 +84,18 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
         "com.docker.network.enable_ipv4" | "ipv4" => create.ipv4 = Some(flag(key, value)?),
         "com.docker.network.enable_ipv6" | "ipv6" => create.ipv6 = Some(flag(key, value)?),
         "com.docker.network.internal" | "internal" => create.internal = flag(key, value)?,
+        "com.docker.network.bridge.gateway_mode_ipv4" | "gateway_mode_ipv4" => {
+            create.gateway_mode_ipv4 = Some(value.to_owned());
+        }
+        "com.docker.network.bridge.gateway_mode_ipv6" | "gateway_mode_ipv6" => {
+            create.gateway_mode_ipv6 = Some(value.to_owned());
+        }
+        // In Docker this address stands for all of both families.
+        "com.docker.network.bridge.host_binding_ipv4" if value == "0.0.0.0" => {}
+        "com.docker.network.bridge.host_binding_ipv4" | "host_binding" => {
+            create.host_binding = Some(value.to_owned());
+        }
+        "obey_host_firewall" => create.obey_host_firewall = Some(flag(key, value)?),
         "multicast" => create.multicast = Some(flag(key, value)?),
         "address_device" => create.address_device = flag(key, value)?,
         _ => {
@@ -115,6 +135,31 @@ fn driver(text: &str) -> Result<Driver, Reject> {
             Reject::new(Code::UnknownOption, shown(text), "no driver has this name")
                 .hint("the drivers are bridge, null and host"),
         ),
+    }
+}
+
+fn gateway_mode(text: Option<&str>) -> Result<GatewayMode, Reject> {
+    match text {
+        None | Some("nat") => Ok(GatewayMode::Nat),
+        Some("nat-unprotected") => Ok(GatewayMode::NatUnprotected),
+        Some("routed") => Ok(GatewayMode::Routed),
+        Some("isolated") => Ok(GatewayMode::Isolated),
+        Some(other) => Err(Reject::new(
+            Code::UnknownOption,
+            shown(other),
+            "no gateway mode has this name",
+        )
+        .hint("the modes are nat, nat-unprotected, routed and isolated")),
+    }
+}
+
+/// The word for a gateway mode.
+pub(crate) fn mode_word(mode: GatewayMode) -> &'static str {
+    match mode {
+        GatewayMode::Nat => "nat",
+        GatewayMode::NatUnprotected => "nat-unprotected",
+        GatewayMode::Routed => "routed",
+        GatewayMode::Isolated => "isolated",
     }
 }
 

@@ -10,7 +10,7 @@ use tombolo_dns::hosts::ExtraHost;
 use tombolo_dns::name::HostName;
 use tombolo_dns::resolv_conf::Overrides;
 
-use super::{address, attachment, name, shown};
+use super::{address, attachment, name, publication, shown};
 use crate::limits::EXTRA_HOSTS_MAX;
 
 /// Answers which namespace a path leads to.
@@ -31,6 +31,7 @@ pub(crate) fn sandbox_create(
         let message = format!("a sandbox takes {EXTRA_HOSTS_MAX} extra hosts");
         return Err(Reject::new(Code::LimitReached, "extra_hosts", message).hint("give fewer"));
     }
+    let publications = publication::publications(&create)?;
     let hostname = create.hostname.map(|text| hostname(&text)).transpose()?;
     let servers: Result<Vec<IpAddr>, Reject> = create
         .dns
@@ -45,6 +46,9 @@ pub(crate) fn sandbox_create(
     )
     .map_err(|reject| Reject::new(Code::InvalidCombination, "dns", reject.to_string()))?;
     let spec = SandboxSpec {
+        publications,
+        exposed: publication::exposed(&create.expose)?,
+        links: publication::links(&create.links)?,
         name: create.name.as_deref().map(name).transpose()?,
         hostname,
         netns: netns(create.netns, namespaces)?,

@@ -1,5 +1,7 @@
 //! From records to what the API shows.
 
+pub(crate) mod publication;
+
 use std::path::Path;
 
 use tombolo_api::types::{
@@ -12,6 +14,8 @@ use tombolo_core::model::{
     Driver, Endpoint, Network, NetworkState, Pool, Sandbox, SandboxNetns, SandboxState,
 };
 use tombolo_netstate::{Edge, Key, Mac, Op};
+
+use super::mode_word;
 
 /// Directories that views name files in.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,10 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
         masquerade: spec.masquerade,
         snat_ipv4: snat(false),
         snat_ipv6: snat(true),
+        gateway_mode_ipv4: bridge.then(|| mode_word(spec.gateway_mode4).to_owned()),
+        gateway_mode_ipv6: bridge.then(|| mode_word(spec.gateway_mode6).to_owned()),
+        obey_host_firewall: controller.obeys_host_firewall(network),
+        host_binding: spec.host_binding.map(|address| address.to_string()),
         routes: spec.routes.iter().map(route).collect(),
         interface_prefix: bridge.then(|| spec.interface_prefix.clone()),
         labels: spec.labels.clone(),
@@ -135,6 +143,14 @@ pub(crate) fn sandbox(
             .into_iter()
             .map(|(_, e)| endpoint(controller, e))
             .collect(),
+        publications: publication::publications(controller, sandbox),
+        expose: publication::exposed_ports(sandbox),
+        links: publication::links(controller, sandbox),
+        linked_by: controller
+            .linked_by(sandbox.id)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         labels: sandbox.spec.labels.clone(),
         created_ms: sandbox.created_ms,
     }
@@ -158,13 +174,20 @@ pub(crate) fn operation(op: &Op, owners: Vec<String>) -> OperationView {
 
 /// A message that follows the operations.
 pub(crate) fn message(edge: &Edge) -> OperationView {
-    let Edge::Announce {
-        netns, link, ip, ..
-    } = edge;
+    let (action, object, kind) = match edge {
+        Edge::Announce {
+            netns, link, ip, ..
+        } => (
+            Action::Announce,
+            format!("{netns}:{link} {ip}"),
+            "announcement",
+        ),
+        Edge::Forget(flows) => (Action::Forget, flows.to_string(), "connections"),
+    };
     OperationView {
-        action: Action::Announce,
-        object: format!("{netns}:{link} {ip}"),
-        kind: "announcement".to_owned(),
+        action,
+        object,
+        kind: kind.to_owned(),
         text: edge.to_string(),
         owners: vec![],
     }

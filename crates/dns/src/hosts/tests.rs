@@ -29,6 +29,7 @@ fn a_sandboxs_file_is_complete_and_in_order() {
         names: &names,
         extra: &extra,
         gateways: &[ip("172.18.0.1"), ip("fd00::1")],
+        links: &[],
     };
     assert_eq!(
         Hosts::for_sandbox(&spec).unwrap().render(),
@@ -61,6 +62,7 @@ fn a_sandboxs_file_is_complete_and_in_order() {
     );
     let refused = Hosts::for_sandbox(&HostsSpec {
         gateways: &[],
+        links: &[],
         ..spec
     });
     assert_eq!(refused, Err(HostsReject::NoGateway { name: name("me") }));
@@ -159,6 +161,7 @@ fn files_stop_at_their_limits() {
             names: &[],
             extra: &extra,
             gateways: &[],
+            links: &[],
         })
     };
     assert_eq!(
@@ -212,6 +215,7 @@ proptest! {
                 names: &[],
                 extra: std::slice::from_ref(&extra),
                 gateways: &[IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254))],
+                links: &[],
             };
             let text = Hosts::for_sandbox(&spec).unwrap().render();
             prop_assert_eq!(text.lines().count(), 3);
@@ -219,4 +223,25 @@ proptest! {
             prop_assert!(text.lines().last().unwrap().ends_with(&end));
         }
     }
+}
+
+#[test]
+fn linked_sandboxes_come_last_under_their_alias() {
+    let links = [(
+        vec![ip("172.18.0.3"), ip("fd00::3")],
+        vec![name("store"), name("db")],
+    )];
+    let hosts = |ipv6| {
+        let hosts = Hosts::for_sandbox(&HostsSpec {
+            ipv6,
+            addresses: &[ip("172.18.0.2")],
+            names: &[name("web")],
+            extra: &[],
+            gateways: &[],
+            links: &links,
+        });
+        hosts.unwrap().render()
+    };
+    assert!(hosts(true).ends_with("172.18.0.3\tstore db\nfd00::3\tstore db\n"));
+    assert!(hosts(false).ends_with("172.18.0.2\tweb\n172.18.0.3\tstore db\n"));
 }

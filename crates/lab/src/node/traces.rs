@@ -21,13 +21,13 @@ nft list ruleset 2>/dev/null | sed -E -e 's/^[ \\t]+//' -e 's/(counter) packets 
     -e 's/ expires [0-9a-z]+//' -e 's/^elements = \\{//' -e 's/[ \\t}]+$//' | tr ',' '\\n' \
     | sed -E -e 's/^[ \\t]+//' -e 's/^/nft /' | grep -v -x 'nft '
 grep -E ' /run/tombolo| /run/netns' /proc/self/mountinfo | awk '{print \"mount\", $5}'
-find /run/tombolo -mindepth 1 ! -type s ! -name '*.lock' \
+find /run/tombolo -mindepth 1 ! -type s ! -name '*.lock' ! -name keeper.pid \
     ! -path /run/tombolo/sandboxes ! -path /run/tombolo/run 2>/dev/null | sed 's/^/file /'
 for key in ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/default/forwarding; do
     echo \"sysctl $key $(cat /proc/sys/net/$key)\"
 done
 processes=$(ps -eo stat=,args=)
-echo \"$processes\" | grep -v -e '^Z' -e ' ps -eo' -e 'sh -c' -e 'sleep infinity' -e ' daemon' | sed -E 's/^[^ ]+ +/process /'
+echo \"$processes\" | grep -v -e '^Z' -e ' ps -eo' -e 'sh -c' -e 'sleep infinity' -e ' daemon' -e '^[A-Z][^ ]* *tombolo-keeper' | sed -E 's/^[^ ]+ +/process /'
 ";
 
 impl Node {

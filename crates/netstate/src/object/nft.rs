@@ -56,7 +56,7 @@ pub enum SetName {
     Snat4,
     /// The same for IPv6.
     Snat6,
-    /// `proto . port` at every IPv4 address of the host, to `address . least port . greatest port`.
+    /// `proto . port` at every IPv4 address of the host, to `address . port`.
     PublishAny4,
     /// The same for IPv6.
     PublishAny6,
@@ -64,13 +64,15 @@ pub enum SetName {
     PublishAt4,
     /// The same for IPv6.
     PublishAt6,
-    /// `source . proto . address . ports`, to the same data (intervals): ranges, and what only some may reach.
+    /// `source . proto . address . ports`, to `address . least port . greatest port` (intervals): ranges, and what
+    /// only some may reach.
     PublishRange4,
     /// The same for IPv6.
     PublishRange6,
-    /// `proto . port` at every IPv6 address of the host, to the port of the relay: where no translation leads.
+    /// `proto . port` at every IPv6 address of the host, to the port of the relay, twice: where no translation
+    /// leads.
     RelayAny6,
-    /// `source . proto . address . ports`, to the port of the relay (intervals).
+    /// `source . proto . address . ports`, to the port of the relay, twice (intervals).
     RelayRange6,
     /// `source . destination` that are one endpoint, which reaches itself through the host.
     Hairpin4,

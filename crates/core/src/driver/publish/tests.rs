@@ -64,3 +64,38 @@ fn a_filter_lets_only_its_own_family_in_and_holds_nothing_twice() {
     assert_eq!(sources(&from, true), nets(&["fd00::/8"]));
     assert_eq!(sources(&nets(&["fd00::/8"]), false), Vec::<IpNet>::new());
 }
+
+#[test]
+fn what_is_open_on_a_routed_network_never_overlaps() {
+    let publication = |container: PortRange, from: &[&str]| Publication {
+        protocol: Protocol::Tcp,
+        address: None,
+        ports: Some(container),
+        automatic: false,
+        within: None,
+        container,
+        from: from.iter().map(|n| n.parse().unwrap()).collect(),
+        socket: None,
+        obey_host_firewall: None,
+    };
+    let all = [
+        publication(range(80, 90), &["10.0.0.0/8"]),
+        publication(range(85, 85), &[]),
+        publication(range(88, u16::MAX), &["10.1.0.0/16", "192.0.2.0/24"]),
+    ];
+    let refs: Vec<&Publication> = all.iter().collect();
+    let parts: Vec<String> = open_parts(&refs, false)
+        .iter()
+        .map(|(protocol, ports, sources)| format!("{protocol} {ports} {sources:?}"))
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            "tcp 80-84 [10.0.0.0/8]",
+            "tcp 85 [0.0.0.0/0]",
+            "tcp 86-87 [10.0.0.0/8]",
+            "tcp 88-90 [10.0.0.0/8, 192.0.2.0/24]",
+            "tcp 91-65535 [10.1.0.0/16, 192.0.2.0/24]",
+        ]
+    );
+}

@@ -166,12 +166,13 @@ pub enum Verdict {
     Masquerade,
     /// Go through the rules of a chain, then on with the next one.
     Jump(&'static str),
-    /// Its destination becomes what the map says of these fields: an address, and the port that lies as far
-    /// behind the least one as the packet's port behind a multiple of the count of ports
-    /// (`NF_NAT_RANGE_PROTO_OFFSET` from base 0). What the map does not know goes on to the next rule.
-    Dnat(Family, Vec<Selector>, SetName),
-    /// It goes to this host, to the port that the map says of these fields. What the map does not know goes on
+    /// Its destination becomes what the map says of these fields: an address and a port; or an address, a least
+    /// and a greatest port, between which the new port lies as far behind the least as the packet's port behind
+    /// a multiple of their count (`NF_NAT_RANGE_PROTO_OFFSET` from base 0). What the map does not know goes on
     /// to the next rule.
+    Dnat(Family, Vec<Selector>, SetName),
+    /// It goes to this host, to the port that the map says twice of these fields. What the map does not know goes
+    /// on to the next rule.
     Redirect(Vec<Selector>, SetName),
     /// Its source becomes what the map says of its source; a source that the map does not know goes on to the
     /// next rule.
@@ -204,8 +205,11 @@ impl Set {
     pub fn of(name: SetName) -> Self {
         use Type::{Interface, Ipv4, Ipv6, Port, Protocol};
         const INTERVAL: bool = true;
-        const TARGET4: &[Type] = &[Ipv4, Port, Port];
-        const TARGET6: &[Type] = &[Ipv6, Port, Port];
+        const PORTS: &[Type] = &[Port, Port];
+        const TARGET4: &[Type] = &[Ipv4, Port];
+        const TARGET6: &[Type] = &[Ipv6, Port];
+        const SHIFTED4: &[Type] = &[Ipv4, Port, Port];
+        const SHIFTED6: &[Type] = &[Ipv6, Port, Port];
         let (key, data, interval): (&[Type], &[Type], bool) = match name {
             SetName::Bridges
             | SetName::Internal
@@ -223,10 +227,10 @@ impl Set {
             SetName::PublishAny6 => (&[Protocol, Port], TARGET6, false),
             SetName::PublishAt4 => (&[Protocol, Ipv4, Port], TARGET4, false),
             SetName::PublishAt6 => (&[Protocol, Ipv6, Port], TARGET6, false),
-            SetName::PublishRange4 => (&[Ipv4, Protocol, Ipv4, Port], TARGET4, INTERVAL),
-            SetName::PublishRange6 => (&[Ipv6, Protocol, Ipv6, Port], TARGET6, INTERVAL),
-            SetName::RelayAny6 => (&[Protocol, Port], &[Port], false),
-            SetName::RelayRange6 => (&[Ipv6, Protocol, Ipv6, Port], &[Port], INTERVAL),
+            SetName::PublishRange4 => (&[Ipv4, Protocol, Ipv4, Port], SHIFTED4, INTERVAL),
+            SetName::PublishRange6 => (&[Ipv6, Protocol, Ipv6, Port], SHIFTED6, INTERVAL),
+            SetName::RelayAny6 => (&[Protocol, Port], PORTS, false),
+            SetName::RelayRange6 => (&[Ipv6, Protocol, Ipv6, Port], PORTS, INTERVAL),
             SetName::Hairpin4 => (&[Ipv4, Ipv4], &[], false),
             SetName::Hairpin6 => (&[Ipv6, Ipv6], &[], false),
             SetName::Plain4 => (&[Ipv4, Ipv4], &[], INTERVAL),
@@ -245,6 +249,18 @@ impl Set {
             key,
             data,
             interval,
+        }
+    }
+}
+
+impl Verdict {
+    /// Whether nft(8) can read and write it. It knows no offsets of ports, and no map to a port where it cannot
+    /// see that the packet has ports.
+    pub fn has_words(&self) -> bool {
+        match self {
+            Self::Dnat(_, _, map) => Set::of(*map).data.len() == 2,
+            Self::Redirect(..) => false,
+            _ => true,
         }
     }
 }
