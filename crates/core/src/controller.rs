@@ -27,6 +27,7 @@ mod change;
 mod endpoint;
 mod job;
 mod network;
+mod outcome;
 mod planning;
 mod publication;
 mod query;
@@ -258,7 +259,15 @@ impl Controller {
     /// The objects that `subject` should have, as its records stand.
     fn objects_of(&self, subject: Subject) -> Result<Objects, Reject> {
         match subject {
-            Subject::Host => Ok(driver::host_objects(&self.large_ranges(), self.context())),
+            Subject::Host => {
+                let existing = self.state.networks().filter(|network| network.existing);
+                let kept: Vec<&str> = existing.map(|network| network.device.as_str()).collect();
+                Ok(driver::host_objects(
+                    &self.large_ranges(),
+                    &kept,
+                    self.context(),
+                ))
+            }
             Subject::Network(id) => match self.state.network(id) {
                 Some(network) if network.state != NetworkState::Deleting => {
                     driver::network_objects(network, self.context())

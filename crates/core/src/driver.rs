@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
-use tombolo_netstate::object::nft::BaseSpec;
+use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field, SetName};
 use tombolo_netstate::object::port::PortRange;
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{Key, Netns, Objects, Spec};
@@ -14,6 +14,7 @@ use crate::reject::Reject;
 
 pub mod bridge;
 pub mod firewall;
+pub mod gateway;
 pub mod links;
 pub mod mtu;
 pub mod names;
@@ -30,11 +31,25 @@ pub struct Context<'a> {
 }
 
 /// What every node has while the daemon owns networks: the constant rules, and a list of ports that the kernel
-/// gives to nobody while large ranges are published.
-pub fn host_objects(large_ranges: &[PortRange], context: Context<'_>) -> Objects {
+/// gives to nobody while large ranges are published. `kept` are bridges of others that networks of ours use.
+pub fn host_objects(large_ranges: &[PortRange], kept: &[&str], context: Context<'_>) -> Objects {
     let ruleset = firewall::ruleset();
     let digest = ruleset.digest();
     let mut objects = Objects::from([(Key::NftBase, Spec::NftBase(BaseSpec { digest, ruleset }))]);
+    for name in context
+        .facts
+        .other_bridges()
+        .filter(|name| !kept.contains(name))
+    {
+        if let Ok(name) = names::interface(name) {
+            let key = ElementKey {
+                set: SetName::Others,
+                fields: vec![Field::Name(name)],
+            };
+            let spec = ElementSpec { data: vec![] };
+            objects.insert(Key::Element(key), Spec::Element(spec));
+        }
+    }
     let before = context.facts.sysctls.get(reserved::SYSCTL);
     if let (Some(before), false) = (before, large_ranges.is_empty()) {
         objects.insert(

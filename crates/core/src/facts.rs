@@ -64,6 +64,8 @@ pub struct LinkFact {
     pub addresses: Vec<IpNet>,
     /// We made it.
     pub ours: bool,
+    /// It is a bridge that joins links which are neither veths nor taps: machines may be behind it.
+    pub outward: bool,
 }
 
 /// Choices of the administrator that planners depend on.
@@ -103,6 +105,17 @@ impl Default for Settings {
 }
 
 impl Facts {
+    /// Bridges of other engines, whose endpoints are kept apart from ours where our traffic has leave to pass
+    /// their chains.
+    pub fn other_bridges(&self) -> impl Iterator<Item = &str> {
+        let uplink = |name: &str| self.uplinks.iter().any(|uplink| uplink.name == name);
+        let concerned = !self.forward_chains.is_empty();
+        let others = self.links.iter().filter(move |(name, link)| {
+            concerned && link.bridge && !link.ours && !link.outward && !uplink(name)
+        });
+        others.map(|(name, _)| name.as_str())
+    }
+
     /// The MTU that networks follow: the smallest of the uplinks, 1,500 where there is none.
     pub fn uplink_mtu(&self) -> u32 {
         self.uplinks

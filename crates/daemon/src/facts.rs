@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tombolo_core::driver::bridge::localnet_path;
+use tombolo_core::driver::gateway::localnet_path;
 use tombolo_core::driver::reserved;
 use tombolo_core::{Facts, ForwardChain, LinkFact, Notice, Uplink};
 use tombolo_kernel::{Change, Kernel};
@@ -60,6 +60,7 @@ pub(crate) fn read(kernel: &Kernel, known: Known) -> Result<Facts, String> {
             mtu: link.mtu,
             addresses,
             ours: link.ours,
+            outward: link.outward,
         };
         (link.name.to_string(), fact)
     });

@@ -102,34 +102,13 @@ pub(crate) fn answer(
                 controller, sandbox, places,
             )))
         }
-        Request::SandboxPublications { reference } => {
-            let sandbox = controller
-                .find_sandbox(&Reference(reference))
-                .map_err(reject)?;
-            let publications = view::publication::publications(controller, sandbox);
-            Ok(Response::Publications(publications))
-        }
+        Request::SandboxPublications { reference } => publications(controller, reference),
         Request::PublicationList => {
             let all = controller.sandboxes();
             let all = all.flat_map(|s| view::publication::publications(controller, s));
             Ok(Response::Publications(all.collect()))
         }
-        Request::Explain { reference } => {
-            let endpoint = controller
-                .find_endpoint(&Reference(reference))
-                .map_err(reject)?
-                .id;
-            let objects = controller
-                .explain(endpoint)
-                .into_iter()
-                .map(view::object)
-                .collect();
-            let endpoint = endpoint.to_string();
-            Ok(Response::Explanation(types::Explanation {
-                endpoint,
-                objects,
-            }))
-        }
+        Request::Explain { reference } => explanation(controller, reference),
         Request::Doctor => {
             let findings = doctor::findings(controller, kernel, outside);
             Ok(Response::FindingReport(types::FindingReport { findings }))
@@ -139,6 +118,23 @@ pub(crate) fn answer(
             "the daemon has no answer to this request",
         )),
     }
+}
+
+fn publications(controller: &Controller, reference: String) -> Result<Response, ApiError> {
+    let sandbox = controller.find_sandbox(&Reference(reference));
+    let sandbox = sandbox.map_err(|reject| api_error(&reject))?;
+    let publications = view::publication::publications(controller, sandbox);
+    Ok(Response::Publications(publications))
+}
+
+fn explanation(controller: &Controller, reference: String) -> Result<Response, ApiError> {
+    let endpoint = controller.find_endpoint(&Reference(reference));
+    let endpoint = endpoint.map_err(|reject| api_error(&reject))?.id;
+    let objects = controller.explain(endpoint).into_iter();
+    Ok(Response::Explanation(types::Explanation {
+        endpoint: endpoint.to_string(),
+        objects: objects.map(view::object).collect(),
+    }))
 }
 
 /// How the outcome of a command is shown.

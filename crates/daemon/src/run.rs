@@ -30,6 +30,9 @@ use crate::{facts, start, user_rules};
 
 /// How long news of the host is gathered before the facts are read again.
 const FACTS_PAUSE: Duration = Duration::from_millis(200);
+/// How long after news the facts are read once more: what counts as there for a while after it vanished, such as
+/// a firewall under reload, is then known to be gone.
+const FACTS_AGAIN: Duration = Duration::from_secs(11);
 /// How often what was stored quickly is made to survive a power cut.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
@@ -274,6 +277,7 @@ fn depends_on_host(request: &Request) -> bool {
 /// Handles what other threads send and what the clock asks for.
 async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
     let mut facts_at: Option<Instant> = None;
+    let mut again_at: Option<Instant> = None;
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     loop {
         let wake = shared.lock().wake_at.map(instant_of);
@@ -282,10 +286,15 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
                 Some(Input::Event(event)) => shared.lock().arrived(*event),
                 Some(Input::HostChanged) => {
                     facts_at.get_or_insert(Instant::now() + FACTS_PAUSE);
+                    again_at = Some(Instant::now() + FACTS_AGAIN);
                 }
                 None => return,
             },
             () = until(wake) => shared.lock().run(Event::Tick),
+            () = until(again_at) => {
+                again_at = None;
+                read_facts(&shared).await;
+            }
             () = until(facts_at) => {
                 facts_at = None;
                 read_facts(&shared).await;

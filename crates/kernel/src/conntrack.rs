@@ -8,7 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use tombolo_netstate::object::port::Protocol;
@@ -32,12 +32,11 @@ pub(crate) use search::tracked;
 
 /// What the thread is told.
 #[derive(Debug)]
-enum Errand {
-    /// Forget these.
-    Forget(Vec<Flows>),
-    /// Say when all that was asked before is done.
-    #[cfg(test)]
-    Answer(std::sync::mpsc::Sender<()>),
+struct Errand {
+    /// To be forgotten.
+    flows: Vec<Flows>,
+    /// Told when that, and all that was asked before, is done.
+    done: Option<Sender<()>>,
 }
 
 /// A socket for questions about single connections, and the thread that forgets.
@@ -70,7 +69,10 @@ impl Conntrack {
         if flows.is_empty() || self.entries() == Some(0) {
             return;
         }
-        self.tell(Errand::Forget(flows.iter().copied().cloned().collect()));
+        self.tell(Errand {
+            flows: flows.iter().copied().cloned().collect(),
+            done: None,
+        });
     }
 
     /// See [`Kernel::original_destination`](crate::Kernel::original_destination).
@@ -127,7 +129,10 @@ impl Conntrack {
     #[cfg(test)]
     pub(crate) fn settle(&self) {
         let (sender, answer) = std::sync::mpsc::channel();
-        self.tell(Errand::Answer(sender));
+        self.tell(Errand {
+            flows: Vec::new(),
+            done: Some(sender),
+        });
         answer.recv().unwrap();
     }
 }

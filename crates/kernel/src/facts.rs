@@ -1,6 +1,6 @@
 //! What the drivers and a person must know of the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -109,6 +109,8 @@ pub struct HostLink {
     pub ours: bool,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it is a bridge that joins links which are neither veths nor taps: machines may be behind it.
+    pub outward: bool,
 }
 
 /// What the kernel can do, as far as it shows without trying.
@@ -172,6 +174,10 @@ pub(crate) fn host_facts(kernel: &Kernel) -> Result<HostFacts, FactsError> {
         .map_err(FactsError::Links)??;
     let by_index: BTreeMap<u32, &LinkRecord> =
         links.iter().map(|link| (link.index, link)).collect();
+    let ports = links
+        .iter()
+        .filter(|link| !matches!(link.kind, Kind::Veth | Kind::Tun));
+    let outward: BTreeSet<u32> = ports.filter_map(|link| link.master).collect();
     let foreign_rules = foreign_rules(kernel);
     let foreign: Vec<RouteRecord> = routes.into_iter().filter(|route| !route.ours).collect();
     Ok(HostFacts {
@@ -190,7 +196,10 @@ pub(crate) fn host_facts(kernel: &Kernel) -> Result<HostFacts, FactsError> {
                 })
             })
             .collect(),
-        links: links.iter().map(|link| host_link(kernel, link)).collect(),
+        links: links
+            .iter()
+            .map(|link| host_link(kernel, link, outward.contains(&link.index)))
+            .collect(),
         ipv6: kernel.ipv6 && is_ipv6_on(),
         boot_id: read_sysctl("kernel/random/boot_id").unwrap_or_default(),
         features: *kernel.features.get_or_init(|| features(kernel)),
@@ -244,13 +253,14 @@ fn host_route(route: &RouteRecord, links: &BTreeMap<u32, &LinkRecord>) -> HostRo
     }
 }
 
-fn host_link(kernel: &Kernel, link: &LinkRecord) -> HostLink {
+fn host_link(kernel: &Kernel, link: &LinkRecord, outward: bool) -> HostLink {
     HostLink {
         name: link.name,
         mtu: link.mtu,
         bridge: matches!(link.kind, Kind::Bridge { .. }),
         ours: kernel.owns(link),
         up: link.up,
+        outward,
     }
 }
 

@@ -371,6 +371,7 @@ impl Controller {
                 .ne(self.facts.uplinks.iter().map(|u| &u.name))
             || self.device_mtus(&facts) != self.device_mtus(&self.facts)
             || facts.forward_chains != self.facts.forward_chains
+            || facts.other_bridges().ne(self.facts.other_bridges())
             || facts.input_filtered != self.facts.input_filtered
             || facts.bridge_nf != self.facts.bridge_nf
             || facts.relay_port != self.facts.relay_port;

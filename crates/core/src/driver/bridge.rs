@@ -14,16 +14,14 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
-use tombolo_netstate::object::foreign::{AcceptKey, AcceptSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
-use tombolo_netstate::object::nft::ruleset::Family;
 use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Mac, Netns, Objects, Spec};
 
-use super::{Context, gateway_endpoint, mtu, names};
+use super::{Context, gateway, gateway_endpoint, mtu, names};
 use crate::model::{Attachment, Endpoint, GatewayMode, Network, Pool};
 use crate::reject::{Code, Reject};
 
@@ -44,7 +42,7 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
         )
         .hint("boot without ipv6.disable=1, or leave IPv6 out"));
     }
-    check_modes(network)?;
+    gateway::check_modes(network)?;
     if !spec.ipv4 && !spec.ipv6 {
         return Err(Reject::new(
             Code::InvalidCombination,
@@ -78,44 +76,6 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Refuses ways to and from the outside that contradict the rest of the network.
-fn check_modes(network: &Network) -> Result<(), Reject> {
-    let spec = &network.spec;
-    let refuse = |message: &str, hint: &str| {
-        Err(Reject::new(Code::InvalidCombination, &spec.name, message).hint(hint))
-    };
-    for (on, ipv6) in [(spec.ipv4, false), (spec.ipv6, true)] {
-        match spec.gateway_mode(ipv6) {
-            _ if !on => {}
-            GatewayMode::Isolated if !spec.internal => {
-                return refuse(
-                    "the gateway mode `isolated` is for internal networks",
-                    "make the network internal, or choose another mode",
-                );
-            }
-            GatewayMode::Routed | GatewayMode::NatUnprotected if spec.internal => {
-                return refuse(
-                    "an internal network has no way in, so that its gateway mode opens nothing",
-                    "leave the gateway mode out, or do not make the network internal",
-                );
-            }
-            GatewayMode::Isolated if has_gateway(network, ipv6) => {
-                return refuse(
-                    "the gateway mode `isolated` gives the bridge no address, and a gateway is given",
-                    "leave the gateway out, or choose another mode",
-                );
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn has_gateway(network: &Network, ipv6: bool) -> bool {
-    let mut subnets = network.spec.subnets.iter();
-    subnets.any(|subnet| subnet.gateway.is_some_and(|ip| ip.is_ipv6() == ipv6))
-}
-
 /// The bridge, its gateway addresses, forwarding, and the elements that describe it to the constant rules.
 pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Objects, Reject> {
     let mut objects = Objects::new();
@@ -135,42 +95,12 @@ pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Object
         add_forwarding(&mut objects, network, context);
     }
     add_elements(&mut objects, network, device);
-    add_permissions(&mut objects, network, device, context);
-    if network.existing && routes_loopback(network) {
-        want_sysctl(&mut objects, context, localnet_path(&network.device), "1");
+    gateway::add_permissions(&mut objects, network, device, context);
+    if network.existing && gateway::routes_loopback(network) {
+        let path = gateway::localnet_path(&network.device);
+        want_sysctl(&mut objects, context, path, "1");
     }
     Ok(objects)
-}
-
-/// Where the host may send what it asks of 127.0.0.1 (`route_localnet`).
-fn routes_loopback(network: &Network) -> bool {
-    let mode = network.spec.gateway_mode4;
-    let translated = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
-    network.spec.ipv4 && !network.spec.internal && translated
-}
-
-/// The setting by which a bridge that was there before us routes loopback addresses.
-pub fn localnet_path(device: &str) -> String {
-    format!("net/ipv4/conf/{device}/route_localnet")
-}
-
-/// Permissions in firewalls of others that drop what they do not know.
-fn add_permissions(objects: &mut Objects, network: &Network, bridge: IfName, context: Context<'_>) {
-    for chain in &context.facts.forward_chains {
-        let wanted = match chain.family {
-            Family::V4 => network.spec.ipv4,
-            Family::V6 => network.spec.ipv6,
-        };
-        if wanted {
-            let key = AcceptKey {
-                family: chain.family,
-                table: chain.table.as_str().into(),
-                chain: chain.chain.as_str().into(),
-                bridge,
-            };
-            objects.insert(Key::Accept(key), Spec::Accept(AcceptSpec));
-        }
-    }
 }
 
 /// A leaf bridge and the veth pair that ties it to the network's own bridge.
@@ -521,7 +451,7 @@ fn bridge_link(network: &Network, leaf: Option<u16>, context: Context<'_>) -> Li
     LinkSpec {
         kind: LinkKind::Bridge {
             snooping: false,
-            localnet: leaf.is_none() && routes_loopback(network),
+            localnet: leaf.is_none() && gateway::routes_loopback(network),
         },
         mac: match leaf {
             None => names::bridge_mac(network.id),

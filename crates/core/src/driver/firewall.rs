@@ -81,6 +81,8 @@ fn user() -> Chain {
 
 /// Packets through the host. Those that concern no network of ours leave at the first rule. An internal
 /// network never has a connection to the outside, so that accepting what is established opens nothing for it.
+/// Bridges of other engines are reached through what they publish, as from outside: the permission that our
+/// traffic has in their chains would otherwise open all of their ports.
 fn forward() -> Chain {
     let mut rules = vec![
         rule(
@@ -123,6 +125,14 @@ fn forward() -> Chain {
     rules.extend([
         rule(
             vec![from(SetName::Bridges), to(SetName::Bridges)],
+            Verdict::Drop,
+        ),
+        rule(
+            vec![from(SetName::Bridges), to(SetName::Others), Published],
+            Verdict::Accept,
+        ),
+        rule(
+            vec![from(SetName::Bridges), to(SetName::Others)],
             Verdict::Drop,
         ),
         rule(vec![from(SetName::Bridges)], Verdict::Accept),

@@ -13,7 +13,7 @@ pub fn exposed(sandbox: &Sandbox) -> Vec<Exposed> {
         protocol: publication.protocol,
         ports: publication.container,
     });
-    let mut all: Vec<Exposed> = sandbox.spec.exposed.iter().copied().collect();
+    let mut all: Vec<Exposed> = sandbox.spec.exposed.clone();
     all.extend(published);
     all.sort();
     let mut merged: Vec<Exposed> = Vec::with_capacity(all.len());

@@ -34,6 +34,7 @@ impl Beside<'_> {
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.permissions(&mut findings);
+        self.neighbours(&mut findings);
         self.policies(&mut findings);
         self.firewalld(&mut findings);
         self.legacy(&mut findings);
@@ -84,6 +85,18 @@ impl Beside<'_> {
                 let text = format!("{place} accepts {names}: the rules `tombolo network` are ours");
                 findings.push(good(TOPIC, text));
             }
+        }
+    }
+
+    /// Bridges of others that are kept apart from ours.
+    fn neighbours(&self, findings: &mut Vec<Finding>) {
+        let names: Vec<&str> = self.controller.facts().other_bridges().collect();
+        if !names.is_empty() {
+            let text = format!(
+                "sandboxes reach what is behind {} only at published ports",
+                names.join(", ")
+            );
+            findings.push(good(TOPIC, text));
         }
     }
 

@@ -54,7 +54,11 @@ fn answer(operation: Operation) -> Response {
         | Operation::SandboxStop
         | Operation::SandboxStart => Response::Sandbox(sandbox()),
         Operation::SandboxList => Response::Sandboxes(vec![]),
+        Operation::SandboxPublications
+        | Operation::PublicationsAdd
+        | Operation::PublicationList => Response::Publications(vec![]),
         Operation::NetworkDelete
+        | Operation::PublicationsRemove
         | Operation::NetworkDisconnect
         | Operation::EndpointDelete
         | Operation::SandboxDelete => Response::Done,
@@ -120,6 +124,10 @@ fn network() -> Network {
         multicast: false,
         icc: true,
         masquerade: true,
+        gateway_mode_ipv4: Some(text("nat")),
+        gateway_mode_ipv6: None,
+        obey_host_firewall: false,
+        host_binding: None,
         snat_ipv4: None,
         snat_ipv6: None,
         routes: vec![RouteConfig {
@@ -181,6 +189,10 @@ fn sandbox() -> Sandbox {
             resolv_conf: text("/run/tombolo/s/resolv.conf"),
         }),
         endpoints: vec![endpoint()],
+        publications: vec![],
+        expose: vec![text("80/tcp")],
+        links: vec![],
+        linked_by: vec![],
         labels: [].into(),
         created_ms: 1,
     }

@@ -60,14 +60,10 @@ impl Searcher {
         while let Ok(errand) = self.inbox.recv() {
             thread::sleep(not_before.saturating_duration_since(Instant::now()));
             let mut flows = Vec::new();
-            #[cfg(test)]
             let mut waiting = Vec::new();
             for errand in std::iter::once(errand).chain(self.inbox.try_iter()) {
-                match errand {
-                    Errand::Forget(more) => flows.extend(more),
-                    #[cfg(test)]
-                    Errand::Answer(sender) => waiting.push(sender),
-                }
+                flows.extend(errand.flows);
+                waiting.extend(errand.done);
             }
             let begun = Instant::now();
             match self.forget(&flows) {
@@ -76,8 +72,8 @@ impl Searcher {
                 Err(error) => self.complain(&error),
             }
             not_before = Instant::now() + pause_after(begun.elapsed());
-            #[cfg(test)]
             for sender in waiting {
+                // Fails when nobody waits any more.
                 let _gone = sender.send(());
             }
         }

@@ -285,8 +285,12 @@ pub(crate) struct LinkRecord {
 /// The kinds that concern us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Bridge { snooping: bool },
+    Bridge {
+        snooping: bool,
+    },
     Veth,
+    /// A tun or tap, as virtual machines have.
+    Tun,
     Other,
 }
 
@@ -377,6 +381,7 @@ impl LinkRecord {
                 snooping: info.find(2).is_some_and(|data| flag(data, 23)),
             },
             Some("veth") => Kind::Veth,
+            Some("tun") => Kind::Tun,
             _ => Kind::Other,
         };
         if info.find(4).and_then(read_text) == Some("bridge") {

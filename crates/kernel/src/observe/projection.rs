@@ -99,7 +99,7 @@ impl<'a> Projection<'a> {
                 snooping,
                 localnet: record.localnet,
             }),
-            Kind::Other => None,
+            Kind::Tun | Kind::Other => None,
             Kind::Veth if !record.link_elsewhere => {
                 let other = view.links.get(&record.link?)?;
                 let other_key = LinkKey {

@@ -41,6 +41,7 @@ fn link(at: LinkKey, kind: LinkKind, bridge: Option<&str>) -> Object {
         isolated: true,
         flood: false,
         hairpin: false,
+        direct: None,
     });
     let spec = LinkSpec {
         kind,
@@ -55,7 +56,14 @@ fn link(at: LinkKey, kind: LinkKind, bridge: Option<&str>) -> Object {
 }
 
 fn bridge(text: &str) -> Object {
-    link(at("", text), LinkKind::Bridge { snooping: false }, None)
+    link(
+        at("", text),
+        LinkKind::Bridge {
+            snooping: false,
+            localnet: false,
+        },
+        None,
+    )
 }
 
 fn netns(text: &str) -> Object {
@@ -223,7 +231,14 @@ fn what_is_missing_is_refused_and_leaves_no_trace() {
     let cases = [
         (veth("t1", "s1", "br0"), "no link br0"),
         (
-            link(at("s1", "br0"), LinkKind::Bridge { snooping: false }, None),
+            link(
+                at("s1", "br0"),
+                LinkKind::Bridge {
+                    snooping: false,
+                    localnet: false,
+                },
+                None,
+            ),
             "no namespace s1",
         ),
         (peer("", "t1"), "t1 has no other end eth0"),
@@ -256,7 +271,10 @@ fn what_exists_or_does_not_fit_is_refused() {
         (
             link(
                 at("", "t2"),
-                LinkKind::Bridge { snooping: false },
+                LinkKind::Bridge {
+                    snooping: false,
+                    localnet: false,
+                },
                 Some("t1"),
             ),
             "t1 is no bridge",

@@ -46,6 +46,8 @@ pub enum SetName {
     Intra,
     /// `ifname`: bridges whose networks are internal.
     Internal,
+    /// `ifname`: bridges of other engines, kept apart from ours.
+    Others,
     /// `ifname`: leaf bridges, on whose ports nothing is tracked or translated.
     Leaves,
     /// IPv4 subnets whose sources are masqueraded towards the outside (intervals).
@@ -139,10 +141,11 @@ pub enum Field {
 
 impl SetName {
     /// Every set, in the order in which the table declares them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Bridges,
         Self::Intra,
         Self::Internal,
+        Self::Others,
         Self::Leaves,
         Self::Masquerade4,
         Self::Masquerade6,
@@ -178,6 +181,7 @@ impl SetName {
             Self::Bridges => "bridges",
             Self::Intra => "intra",
             Self::Internal => "internal",
+            Self::Others => "others",
             Self::Leaves => "leaves",
             Self::Masquerade4 => "masquerade4",
             Self::Masquerade6 => "masquerade6",

@@ -40,29 +40,7 @@ pub(super) fn command(line: &str) -> Option<Command> {
         }
         ["share", text, networks @ ..] => run(text, SandboxNetns::Host, networks),
         ["stop", text] => Command::StopSandbox(name(text)),
-        ["start", text] => Command::StartSandbox {
-            sandbox: name(text),
-            picked: vec![],
-        },
-        ["start", text, ports] => Command::StartSandbox {
-            sandbox: name(text),
-            picked: vec![(0, ports.parse().ok()?)],
-        },
-        ["publish", text, publications @ ..] => Command::Publish {
-            sandbox: name(text),
-            publications: publications.iter().map(|text| publication(text)).collect(),
-        },
-        ["unpublish", text, container] => Command::Unpublish {
-            sandbox: name(text),
-            publications: vec![PublicationMatch {
-                text: (*container).to_owned(),
-                protocol: None,
-                address: None,
-                ports: None,
-                container: Some(container.parse().ok()?),
-                socket: None,
-            }],
-        },
+        ["start" | "publish" | "unpublish", ..] => return about_ports(&words),
         ["rm", text] => Command::DeleteSandbox {
             sandbox: name(text),
             keep_endpoints: false,
@@ -102,6 +80,37 @@ pub(super) fn command(line: &str) -> Option<Command> {
     })
 }
 
+/// Requests that concern published ports.
+fn about_ports(words: &[&str]) -> Option<Command> {
+    let name = |text: &str| Reference(text.to_owned());
+    Some(match words {
+        ["start", text] => Command::StartSandbox {
+            sandbox: name(text),
+            picked: vec![],
+        },
+        ["start", text, ports] => Command::StartSandbox {
+            sandbox: name(text),
+            picked: vec![(0, ports.parse().ok()?)],
+        },
+        ["publish", text, publications @ ..] => Command::Publish {
+            sandbox: name(text),
+            publications: publications.iter().map(|text| publication(text)).collect(),
+        },
+        ["unpublish", text, container] => Command::Unpublish {
+            sandbox: name(text),
+            publications: vec![PublicationMatch {
+                text: (*container).to_owned(),
+                protocol: None,
+                address: None,
+                ports: None,
+                container: Some(container.parse().ok()?),
+                socket: None,
+            }],
+        },
+        _ => return None,
+    })
+}
+
 fn network(name: &str, options: &[&str]) -> NetworkSpec {
     let mut spec = NetworkSpec {
         address_device: false,
@@ -136,12 +145,8 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
             "no-icc" => spec.icc = false,
             "no-masquerade" => spec.masquerade = false,
             "predefined" => {}
-            "null" => spec.driver = Driver::Null,
-            "host" => spec.driver = Driver::Host,
-            "mode4" => spec.gateway_mode4 = mode(value),
-            "mode6" => spec.gateway_mode6 = mode(value),
-            "obey" => spec.obey_host_firewall = Some(value != "no"),
-            "binding" => spec.host_binding = value.parse().ok(),
+            "null" | "host" => spec.driver = driver(word),
+            "mode4" | "mode6" | "obey" | "binding" => towards_outside(&mut spec, word, value),
             "mtu" => spec.mtu = value.parse().ok(),
             "device" => spec.device = Some(value.to_owned()),
             "prefix" => value.clone_into(&mut spec.interface_prefix),
@@ -177,6 +182,23 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
         }
     }
     spec
+}
+
+fn driver(word: &str) -> Driver {
+    if word == "null" {
+        Driver::Null
+    } else {
+        Driver::Host
+    }
+}
+
+fn towards_outside(spec: &mut NetworkSpec, word: &str, value: &str) {
+    match word {
+        "mode4" => spec.gateway_mode4 = mode(value),
+        "mode6" => spec.gateway_mode6 = mode(value),
+        "obey" => spec.obey_host_firewall = Some(value != "no"),
+        _ => spec.host_binding = value.parse().ok(),
+    }
 }
 
 fn mode(word: &str) -> GatewayMode {

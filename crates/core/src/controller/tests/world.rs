@@ -242,6 +242,7 @@ impl World {
             mtu: 1_500,
             addresses,
             ours: false,
+            outward: false,
         };
         self.facts.links.insert(name.to_owned(), fact);
         self.tell_facts();

@@ -214,6 +214,7 @@ impl Set {
             SetName::Bridges
             | SetName::Internal
             | SetName::Leaves
+            | SetName::Others
             | SetName::Echo4
             | SetName::Echo6
             | SetName::Open4
