@@ -98,6 +98,19 @@ impl Outside {
     }
 }
 
+/// What the relay carries for every sandbox, as the records stand.
+pub(crate) fn routes(controller: &Controller) -> Vec<(String, Vec<Route>)> {
+    let sandboxes = controller.sandboxes();
+    let routes = sandboxes.map(|sandbox| {
+        let tasks = controller.relay_tasks(sandbox.id);
+        let at_host = tasks
+            .iter()
+            .filter(|task| task.publication.socket.is_none());
+        (sandbox.id.to_string(), at_host.map(route).collect())
+    });
+    routes.collect()
+}
+
 fn listeners_of(kernel: &Kernel, key: &PortKey) -> Vec<(PortKey, u16, OwnedFd)> {
     let ports = key.ports.first()..=key.ports.last();
     let found = ports.filter_map(|port| {

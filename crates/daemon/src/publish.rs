@@ -151,25 +151,35 @@ pub(crate) fn unpublish(
     for text in &words.publications {
         let meant = shown.iter().zip(&found.spec.publications);
         let meant = meant.filter(|(view, _)| view.is_meant_by(text));
-        let before = publications.len();
-        publications.extend(meant.map(|(_, publication)| exactly(text, publication)));
-        if publications.len() == before {
+        let meant: Vec<PublicationMatch> = meant.map(|(_, p)| exactly(text, p)).collect();
+        if meant.is_empty() {
             let message = format!("{} has no such publication", found.name);
             return Err(Reject::new(Code::UnknownPublication, text, message)
                 .hint("`tombolo port` shows its publications"));
         }
+        for one in meant {
+            // Two words may mean the same one.
+            if !publications.iter().any(|other| is_same(other, &one)) {
+                publications.push(one);
+            }
+        }
     }
-    // Two words may mean the same one.
-    publications.dedup_by(|a, b| {
-        PublicationMatch {
-            text: b.text.clone(),
-            ..a.clone()
-        } == *b
-    });
     Ok(Command::Unpublish {
         sandbox,
         publications,
     })
+}
+
+/// Whether two words were for the same publication.
+fn is_same(a: &PublicationMatch, b: &PublicationMatch) -> bool {
+    let text = String::new;
+    PublicationMatch {
+        text: text(),
+        ..a.clone()
+    } == PublicationMatch {
+        text: text(),
+        ..b.clone()
+    }
 }
 
 fn exactly(text: &str, publication: &Publication) -> PublicationMatch {

@@ -134,18 +134,27 @@ impl Sockets {
 }
 
 impl Relay {
-    /// Begins to relay. `lookup` tells where a redirected datagram was sent to, by its client and the address
+    /// Begins to relay, with the routes of each owner that hold from the first connection on: some may wait since
+    /// the daemon before us. `lookup` tells where a redirected datagram was sent to, by its client and the address
     /// that it arrived at; it is asked on the relay's thread, for the first of each session.
-    pub(crate) fn start<F>(redirected: Option<Sockets>, lookup: F) -> Result<Self, StartError>
+    pub(crate) fn start<F>(
+        redirected: Option<Sockets>,
+        routes: impl IntoIterator<Item = (String, Vec<Route>)>,
+        lookup: F,
+    ) -> Result<Self, StartError>
     where
         F: Fn(SocketAddr, SocketAddr) -> io::Result<Option<SocketAddr>> + Send + 'static,
     {
-        Self::start_within(Bounds::default(), redirected, Box::new(lookup))
+        let shared = Arc::new(Shared::default());
+        for (owner, routes) in routes {
+            shared.routes().set(&Arc::from(owner), routes);
+        }
+        Self::start_within(Bounds::default(), (shared, redirected), Box::new(lookup))
     }
 
     fn start_within(
         bounds: Bounds,
-        redirected: Option<Sockets>,
+        (shared, redirected): (Arc<Shared>, Option<Sockets>),
         lookup: Lookup,
     ) -> Result<Self, StartError> {
         let mut port = None;
@@ -161,7 +170,6 @@ impl Relay {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Runtime)?;
         let (commands, received) = sync_channel(RELAY_COMMANDS_MAX);
-        let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let run = move || {
             let service = Rc::new(Service::new(seen, bounds, lookup));

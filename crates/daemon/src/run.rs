@@ -26,7 +26,7 @@ use crate::limits::INPUTS_MAX;
 use crate::listen;
 use crate::listen::notify::{Progress, notify};
 use crate::outside::Outside;
-use crate::{facts, start, user_rules};
+use crate::{facts, relay, start, user_rules};
 
 /// How long news of the host is gathered before the facts are read again.
 const FACTS_PAUSE: Duration = Duration::from_millis(200);
@@ -133,8 +133,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     watch_kernel(&kernel, &inputs)?;
     user_rules::recall(&*store, &kernel)?;
     user_rules::learn(&*store, &kernel);
-    let relay = start::relay(&kernel)?;
-    let controller = start::controller(config, &node, (&*store, &kernel), relay.port())?;
+    let sockets = start::relay_sockets(&kernel)?;
+    let relay_port = sockets.as_ref().map(relay::Sockets::port).transpose()?;
+    let controller = start::controller(config, &node, (&*store, &kernel), relay_port)?;
+    let relay = start::relay(&kernel, sockets, &controller)?;
     let files = Files::new(config.run_dir.join("sandboxes"), config.dns.clone());
     let outside = Outside::new(files, relay);
     let mut engine = Engine::new(controller, store, kernel, (config, outside), inputs);

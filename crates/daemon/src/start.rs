@@ -18,6 +18,7 @@ use tombolo_store::{Durability, Key, Prefix, Store};
 use crate::config::{Config, DefaultNetwork};
 use crate::engine::{Engine, Input, commit_in_parts, random, store_write};
 use crate::facts;
+use crate::outside;
 use crate::relay::{Relay, Sockets};
 use crate::translate::network_spec;
 
@@ -128,14 +129,13 @@ pub(crate) fn controller(
 /// Names by which the keeper knows the relay's sockets.
 const RELAY_SOCKETS: [&str; 2] = ["relay-tcp", "relay-udp"];
 
-/// Starts the relay, at the sockets of the daemon before us where they are still held.
-pub(crate) fn relay(kernel: &Arc<Kernel>) -> anyhow::Result<Relay> {
+/// The relay's sockets, those of the daemon before us where they are still held.
+pub(crate) fn relay_sockets(kernel: &Kernel) -> anyhow::Result<Option<Sockets>> {
     let [tcp, udp] = RELAY_SOCKETS.map(|name| kernel.ports().kept(name));
-    let kept = tcp.zip(udp).and_then(|(tcp, udp)| Sockets::kept(tcp, udp));
-    let sockets = match kept {
-        Some(sockets) => Some(sockets),
-        None => Sockets::bind().context("the relay has no sockets")?,
-    };
+    if let Some(kept) = tcp.zip(udp).and_then(|(tcp, udp)| Sockets::kept(tcp, udp)) {
+        return Ok(Some(kept));
+    }
+    let sockets = Sockets::bind().context("the relay has no sockets")?;
     if let Some(sockets) = &sockets {
         let [tcp, udp] = RELAY_SOCKETS;
         for (name, socket) in [(tcp, sockets.tcp.as_fd()), (udp, sockets.udp.as_fd())] {
@@ -144,9 +144,18 @@ pub(crate) fn relay(kernel: &Arc<Kernel>) -> anyhow::Result<Relay> {
             }
         }
     }
+    Ok(sockets)
+}
+
+/// Starts the relay with what the records say.
+pub(crate) fn relay(
+    kernel: &Arc<Kernel>,
+    sockets: Option<Sockets>,
+    controller: &Controller,
+) -> anyhow::Result<Relay> {
     let looker = Arc::clone(kernel);
     let lookup = move |client, local| looker.original_destination(Protocol::Udp, client, local);
-    Ok(Relay::start(sockets, lookup)?)
+    Ok(Relay::start(sockets, outside::routes(controller), lookup)?)
 }
 
 /// Brings the kernel in line with the records and makes the daemon's own networks.

@@ -314,7 +314,8 @@ fn write_sysctl(path: &str, value: &str) -> io::Result<()> {
     std::fs::OpenOptions::new()
         .write(true)
         .open(std::path::Path::new("/proc/sys").join(path))
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+        // With its line end: an empty list is written by that alone.
+        .and_then(|mut file| io::Write::write_all(&mut file, format!("{value}\n").as_bytes()))
 }
 
 /// The bridge that a link with this spec attaches to, in the same namespace.

@@ -7,6 +7,7 @@ mod streams;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tombolo_netstate::object::port::{HostAddress, PortKey, PortRange, Protocol};
@@ -23,7 +24,7 @@ fn relay() -> Relay {
 }
 
 fn relay_within(bounds: Bounds) -> Relay {
-    Relay::start_within(bounds, None, Box::new(|_, _| Ok(None))).unwrap()
+    Relay::start_within(bounds, (Arc::default(), None), Box::new(|_, _| Ok(None))).unwrap()
 }
 
 /// A published port of `127.0.0.1` as the reservation would hold it.

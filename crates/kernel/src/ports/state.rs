@@ -29,6 +29,8 @@ pub(super) struct State {
     bare: BTreeSet<PortKey>,
     /// Ports that are picked and not reserved; without a socket where the kernel has none of that protocol.
     pub(super) parked: BTreeMap<Parking, Option<OwnedFd>>,
+    /// Sockets that somebody was given to listen at: while they are open nobody can bind others.
+    lent: BTreeMap<Vec<u8>, OwnedFd>,
     /// Copies of the daemon's own sockets, in case the keeper loses them.
     kept: BTreeMap<Vec<u8>, OwnedFd>,
     place: Place,
@@ -51,6 +53,7 @@ impl State {
             held: BTreeMap::new(),
             bare: BTreeSet::new(),
             parked: BTreeMap::new(),
+            lent: BTreeMap::new(),
             kept: BTreeMap::new(),
             place: Place::Here(Shelf::default()),
             count: 0,
@@ -93,10 +96,16 @@ impl State {
         if self.held.get(key) != Some(&PortSpec::Relayed) {
             return None;
         }
-        self.place
-            .fetch(&[name::of_reservation(key, port)])
-            .pop()
-            .flatten()
+        let name = name::of_reservation(key, port);
+        if !self.lent.contains_key(&name) {
+            let socket = self
+                .place
+                .fetch(std::slice::from_ref(&name))
+                .pop()
+                .flatten()?;
+            self.lent.insert(name.clone(), socket);
+        }
+        self.lent.get(&name)?.try_clone().ok()
     }
 
     pub(super) fn keep(&mut self, name: Vec<u8>, socket: OwnedFd) -> io::Result<()> {
@@ -296,6 +305,7 @@ impl State {
     /// Lets the sockets that hold ports hold them in another way; whether there were all and it went well.
     fn change(&mut self, key: &PortKey, spec: PortSpec, entries: &mut Vec<Entry>) -> bool {
         let names: Vec<_> = names(key).skip(1).collect();
+        self.lent.retain(|name, _| !names.contains(name));
         let sockets = self.place.fetch(&names);
         // Should we end half-way, nobody must take them for what they were, nor for what they were to be.
         let unsure = |name| Entry {
@@ -341,6 +351,12 @@ impl State {
         }
         for (port, parked) in ports.zip(parked) {
             let refused = |source| Refusal { port, source };
+            let lent = self.lent.get(&name::of_reservation(key, port));
+            let lent = lent.filter(|_| spec == PortSpec::Relayed);
+            if let Some(socket) = lent.and_then(|socket| socket.try_clone().ok()) {
+                entries.push(entry(key, port, spec, Some(socket)));
+                continue;
+            }
             let socket = match parked {
                 Some(Some(socket)) => {
                     if spec == PortSpec::Relayed {
@@ -414,7 +430,10 @@ impl State {
         }
         debug_assert!(spec != PortSpec::Checked);
         self.count -= key.ports.count() as usize;
-        gone.extend(names(key).skip(1));
+        for name in names(key).skip(1) {
+            self.lent.remove(&name);
+            gone.push(name);
+        }
     }
 
     /// Takes ports again that a keeper held until it ended. Its sockets are closed one after the other, a moment

@@ -204,6 +204,7 @@ fn sets_without_families(objects: &mut Objects) {
     let bridge = Field::Name(name("tb0"));
     for set in [
         SetName::Internal,
+        SetName::Others,
         SetName::Leaves,
         SetName::Echo4,
         SetName::Echo6,

@@ -65,7 +65,8 @@ fn redirecting() -> (Relay, u16, Original) {
         assert_eq!(local.port(), port);
         Ok(*told.lock().unwrap())
     };
-    let relay = Relay::start_within(bounds, Some(sockets), Box::new(lookup)).unwrap();
+    let relay =
+        Relay::start_within(bounds, (Arc::default(), Some(sockets)), Box::new(lookup)).unwrap();
     assert_eq!(relay.port(), Some(port));
     (relay, port, original)
 }
