@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field, SetName};
-use tombolo_netstate::object::port::PortRange;
+use tombolo_netstate::object::port::{PortRange, Protocol};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{Key, Netns, Objects, Spec};
 
@@ -44,11 +44,23 @@ pub fn host_objects(large_ranges: &[PortRange], kept: &[&str], context: Context<
         if let Ok(name) = names::interface(name) {
             let key = ElementKey {
                 set: SetName::Others,
-                fields: vec![Field::Name(name)],
+                fields: [Field::Name(name)].into(),
             };
-            let spec = ElementSpec { data: vec![] };
+            let spec = ElementSpec::default();
             objects.insert(Key::Element(key), Spec::Element(spec));
         }
+    }
+    let relay = context.facts.relay_port.map(Field::Port);
+    for (port, protocol) in relay
+        .iter()
+        .flat_map(|port| [Protocol::Tcp, Protocol::Udp].map(|p| (port, p)))
+    {
+        let key = ElementKey {
+            set: SetName::Relay,
+            fields: [Field::Protocol(protocol)].into(),
+        };
+        let data = vec![*port, *port];
+        objects.insert(Key::Element(key), Spec::Element(ElementSpec::new(data)));
     }
     let before = context.facts.sysctls.get(reserved::SYSCTL);
     if let (Some(before), false) = (before, large_ranges.is_empty()) {

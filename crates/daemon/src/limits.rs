@@ -61,8 +61,9 @@ pub(crate) const RELAY_COMMANDS_MAX: usize = 1_024;
 /// Longest that the relay is waited for when it is to close sockets.
 pub(crate) const RELAY_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Attempts to find a port that is free for TCP and UDP.
-pub(crate) const RELAY_PORT_ATTEMPTS: usize = 16;
+/// Ports that the relay's sockets may have, tried in order: below the ports that the kernel chooses from
+/// (`ip_local_port_range`), and assigned to nobody (IANA).
+pub(crate) const RELAY_PORTS: std::ops::RangeInclusive<u16> = 27_880..=27_899;
 
 /// Most publications, exposed ranges or links in one request.
 pub(crate) const SPECS_MAX: usize = 1_024;

@@ -29,7 +29,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tombolo_netstate::object::port::{PortKey, Protocol};
 
-use crate::limits::{RELAY_CLOSE_TIMEOUT, RELAY_COMMANDS_MAX, RELAY_PORT_ATTEMPTS};
+use crate::limits::{RELAY_CLOSE_TIMEOUT, RELAY_COMMANDS_MAX, RELAY_PORTS};
 use flow::{Bounds, Lookup, Service, Shared};
 use service::{Command, Door, Listener};
 use unix::SocketFile;
@@ -50,7 +50,6 @@ pub(crate) struct Sockets {
 /// The relay of a host. Ends with this, and with it what it carries and its Unix sockets.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    port: Option<u16>,
     shared: Arc<Shared>,
     held: Mutex<BTreeMap<Arc<str>, Held>>,
     commands: Option<SyncSender<Command>>,
@@ -106,13 +105,15 @@ impl Sockets {
     /// Sockets at a port that is free for both protocols; none where the host has no IPv6.
     pub(crate) fn bind() -> io::Result<Option<Self>> {
         let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
-        for _ in 0..RELAY_PORT_ATTEMPTS {
-            let tcp = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        // Not a port of the kernel's choice: it may lie where somebody wants to publish a range.
+        for port in RELAY_PORTS.chain([0]) {
+            let bound = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).and_then(|tcp| {
+                let udp = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, tcp.local_addr()?.port()))?;
+                Ok(Self { tcp, udp })
+            });
+            match bound {
+                Ok(sockets) => return Ok(Some(sockets)),
                 Err(error) if lacks_ipv6(&error) => return Ok(None),
-                tcp => tcp?,
-            };
-            match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, tcp.local_addr()?.port())) {
-                Ok(udp) => return Ok(Some(Self { tcp, udp })),
                 Err(error) => failure = error,
             }
         }
@@ -157,15 +158,10 @@ impl Relay {
         (shared, redirected): (Arc<Shared>, Option<Sockets>),
         lookup: Lookup,
     ) -> Result<Self, StartError> {
-        let mut port = None;
         if let Some(sockets) = &redirected {
             let ready = sockets.tcp.set_nonblocking(true);
             let ready = ready.and_then(|()| sockets.udp.set_nonblocking(true));
-            port = Some(
-                ready
-                    .and_then(|()| sockets.port())
-                    .map_err(StartError::Sockets)?,
-            );
+            ready.map_err(StartError::Sockets)?;
         }
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Runtime)?;
@@ -182,17 +178,11 @@ impl Relay {
         let thread = std::thread::Builder::new().name("relay".to_owned());
         let thread = thread.spawn(run).map_err(StartError::Thread)?;
         Ok(Self {
-            port,
             shared,
             held: Mutex::default(),
             commands: Some(commands),
             thread: Some(thread),
         })
-    }
-
-    /// The port to which connections are to be redirected.
-    pub(crate) fn port(&self) -> Option<u16> {
-        self.port
     }
 
     /// What it has done and does.

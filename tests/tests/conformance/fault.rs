@@ -9,7 +9,8 @@ use crate::host::run;
 /// Removes an object of the kernel; `false` for one that cannot be removed, only changed.
 pub(crate) fn remove(kernel: &Kernel, objects: &Objects, key: &Key) -> bool {
     let line = match (key, objects.get(key)) {
-        (Key::Sysctl(_), _) | (_, None) => return false,
+        // What is held for us cannot be taken, only be let go by who holds it.
+        (Key::Sysctl(_) | Key::Port(_), _) | (_, None) => return false,
         (Key::Netns(key), _) => {
             let path = kernel.netns_path(&key.name);
             run(&["umount", &path.to_string_lossy()]);
@@ -68,9 +69,10 @@ fn element(key: &ElementKey, spec: &ElementSpec) -> String {
         Field::Name(name) => format!("\"{name}\""),
         Field::Address(ip) => ip.to_string(),
         Field::Net(net) => net.to_string(),
+        Field::Protocol(_) | Field::Port(_) | Field::Ports(_) => field.to_string(),
     };
     let join = |fields: &[Field]| fields.iter().map(text).collect::<Vec<_>>().join(" . ");
-    match spec.data.as_slice() {
+    match spec.data.as_ref() {
         [] => join(&key.fields),
         data => format!("{} : {}", join(&key.fields), join(data)),
     }

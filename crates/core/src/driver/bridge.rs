@@ -503,8 +503,8 @@ fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>
 }
 
 fn add_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
-    let key = Key::Element(ElementKey { set, fields });
-    objects.insert(key, Spec::Element(ElementSpec { data }));
+    let key = Key::Element(ElementKey::new(set, fields));
+    objects.insert(key, Spec::Element(ElementSpec::new(data)));
 }
 
 fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {

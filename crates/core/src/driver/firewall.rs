@@ -294,19 +294,22 @@ fn publish() -> Chain {
 /// Published ports, for what the host itself sends. The kernel routes nothing to or from `::1` beyond the
 /// loopback interface: that goes to the relay.
 fn publish_own() -> Chain {
-    let to_loopback = || {
-        vec![
-            Condition::Family(V6),
-            Condition::Within(Destination(V6), IpNet::V6(LOOPBACK6)),
-        ]
-    };
+    let loopback = || Condition::Within(Destination(V6), IpNet::V6(LOOPBACK6));
     let mut rules = vec![rule(vec![Condition::Elsewhere], Verdict::Return)];
     rules.extend(translations(V4));
-    for mut relay in relays() {
-        relay.when = to_loopback();
-        rules.push(relay);
+    let published = keys(V6)
+        .into_iter()
+        .map(|(fields, map)| Condition::Holds(fields, map));
+    let relayed = relay_keys()
+        .into_iter()
+        .map(|(fields, set)| In(fields, set));
+    for known in published.chain(relayed) {
+        rules.push(relay(vec![Condition::Family(V6), loopback(), known]));
     }
-    rules.push(rule(to_loopback(), Verdict::Return));
+    rules.push(rule(
+        vec![Condition::Family(V6), loopback()],
+        Verdict::Return,
+    ));
     rules.extend(translations(V6));
     rules.extend(relays());
     base_chain(
@@ -318,7 +321,8 @@ fn publish_own() -> Chain {
     )
 }
 
-fn translations(family: Family) -> [Rule; 3] {
+/// What is asked of each map of publications.
+fn keys(family: Family) -> [(Vec<Selector>, SetName); 3] {
     let (any, at, range) = match family {
         V4 => (
             SetName::PublishAny4,
@@ -331,16 +335,10 @@ fn translations(family: Family) -> [Rule; 3] {
             SetName::PublishRange6,
         ),
     };
-    let translate = |fields, map| {
-        rule(
-            vec![Condition::Family(family)],
-            Verdict::Dnat(family, fields, map),
-        )
-    };
     [
-        translate(vec![Protocol, DestinationPort], any),
-        translate(vec![Protocol, Destination(family), DestinationPort], at),
-        translate(
+        (vec![Protocol, DestinationPort], any),
+        (vec![Protocol, Destination(family), DestinationPort], at),
+        (
             vec![
                 Source(family),
                 Protocol,
@@ -352,15 +350,32 @@ fn translations(family: Family) -> [Rule; 3] {
     ]
 }
 
-fn relays() -> [Rule; 2] {
-    let redirect = |fields, map| rule(vec![Condition::Family(V6)], Verdict::Redirect(fields, map));
+/// What is asked of each set of what the relay is to take.
+fn relay_keys() -> [(Vec<Selector>, SetName); 2] {
     [
-        redirect(vec![Protocol, DestinationPort], SetName::RelayAny6),
-        redirect(
+        (vec![Protocol, DestinationPort], SetName::RelayAny6),
+        (
             vec![Source(V6), Protocol, Destination(V6), DestinationPort],
             SetName::RelayRange6,
         ),
     ]
+}
+
+fn translations(family: Family) -> [Rule; 3] {
+    keys(family).map(|(fields, map)| {
+        rule(
+            vec![Condition::Family(family)],
+            Verdict::Dnat(family, fields, map),
+        )
+    })
+}
+
+fn relays() -> [Rule; 2] {
+    relay_keys().map(|(fields, set)| relay(vec![Condition::Family(V6), In(fields, set)]))
+}
+
+fn relay(when: Vec<Condition>) -> Rule {
+    rule(when, Verdict::Redirect(vec![Protocol], SetName::Relay))
 }
 
 fn base_chain(
@@ -415,7 +430,7 @@ mod tests {
         let declared = |name: &SetName| rules.set(*name).is_some();
         for rule in rules.chains.iter().flat_map(|chain| &chain.rules) {
             for condition in &rule.when {
-                if let In(_, set) | NotIn(_, set) = condition {
+                if let In(_, set) | NotIn(_, set) | Condition::Holds(_, set) = condition {
                     assert!(declared(set), "{condition}");
                 }
             }

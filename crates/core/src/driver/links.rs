@@ -85,7 +85,7 @@ fn add(objects: &mut Objects, source: IpNet, destination: IpNet, exposed: Expose
         Field::Ports(exposed.ports),
     ];
     objects.insert(
-        Key::Element(ElementKey { set, fields }),
-        Spec::Element(ElementSpec { data: vec![] }),
+        Key::Element(ElementKey::new(set, fields)),
+        Spec::Element(ElementSpec::default()),
     );
 }

@@ -134,7 +134,11 @@ pub fn path(
     }
     match (target, ipv6) {
         (Some(_), _) => Path::Kernel,
-        (None, true) if publication.protocol != Protocol::Sctp => Path::Redirect,
+        (None, true)
+            if publication.protocol != Protocol::Sctp && context.facts.relay_port.is_some() =>
+        {
+            Path::Redirect
+        }
         // No IPv4 client is redirected: the sandbox would have to be without IPv4.
         (None, _) => Path::Closed,
     }
@@ -232,15 +236,10 @@ fn add_path(
         ports,
         ipv6,
     };
-    let relay = context.facts.relay_port;
     match path {
         Path::Closed | Path::Listen | Path::Routed => {}
         Path::Kernel => {
             place.add_translation(objects, relayed);
-            // The host's own ::1, which the kernel cannot route.
-            if ipv6 && publication.protocol != Protocol::Sctp {
-                place.add_relay(objects, relay, true);
-            }
             let pair = vec![Field::Address(relayed), Field::Address(relayed)];
             let hairpin = if ipv6 {
                 SetName::Hairpin6
@@ -249,7 +248,7 @@ fn add_path(
             };
             add(objects, hairpin, pair, vec![]);
         }
-        Path::Redirect => place.add_relay(objects, relay, false),
+        Path::Redirect => place.add_relay(objects),
     }
 }
 
@@ -304,19 +303,15 @@ impl Place<'_> {
         }
     }
 
-    /// Hands to the relay what is not translated: all of it, or only what the host sends to its own `::1`.
-    fn add_relay(&self, objects: &mut Objects, relay: Option<u16>, only_loopback: bool) {
-        let Some(relay) = relay else { return };
-        let data = vec![Field::Port(relay), Field::Port(relay)];
-        let loopback = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    /// Hands to the relay what is not translated.
+    fn add_relay(&self, objects: &mut Objects) {
         match self.address {
-            HostAddress::One(ip) if only_loopback && ip != loopback => {}
             HostAddress::Any | HostAddress::AnyV6 if self.is_exact() => {
                 let protocol = Field::Protocol(self.publication.protocol);
                 let fields = vec![protocol, Field::Port(self.ports.first())];
-                add(objects, SetName::RelayAny6, fields, data);
+                add(objects, SetName::RelayAny6, fields, vec![]);
             }
-            _ => self.add_ranges(objects, SetName::RelayRange6, self.ports, &data),
+            _ => self.add_ranges(objects, SetName::RelayRange6, self.ports, &[]),
         }
     }
 
@@ -397,8 +392,8 @@ fn open_parts(publications: &[&Publication], ipv6: bool) -> Vec<(Protocol, PortR
 }
 
 fn add(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
-    let key = Key::Element(ElementKey { set, fields });
-    objects.insert(key, Spec::Element(ElementSpec { data }));
+    let key = Key::Element(ElementKey::new(set, fields));
+    objects.insert(key, Spec::Element(ElementSpec::new(data)));
 }
 
 /// All addresses of a family.

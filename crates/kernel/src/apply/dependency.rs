@@ -51,7 +51,7 @@ fn published(element: &ElementKey) -> Option<PortKey> {
         | SetName::RelayRange6 => HostAddress::AnyV6,
         _ => return None,
     };
-    let (protocol, address, ports) = match *element.fields.as_slice() {
+    let (protocol, address, ports) = match *element.fields.as_ref() {
         [Field::Protocol(protocol), Field::Port(port)] => {
             (protocol, every, PortRange::one(port).ok()?)
         }
@@ -140,14 +140,15 @@ mod tests {
         let net = |text: &str| Field::Net(text.parse().unwrap());
         let range = Key::Element(ElementKey {
             set: SetName::PublishRange4,
-            fields: vec![
+            fields: [
                 net("198.51.100.0/24"),
                 Field::Protocol("tcp".parse().unwrap()),
                 net("192.0.2.1/32"),
                 Field::Ports("8000-8009".parse().unwrap()),
-            ],
+            ]
+            .into(),
         });
-        let spec = Spec::Element(ElementSpec { data: vec![] });
+        let spec = Spec::Element(ElementSpec::default());
         let one = |text: &str| HostAddress::One(text.parse().unwrap());
         for (refused, skipped) in [
             (port("tcp 8005", HostAddress::Any), true),

@@ -256,11 +256,8 @@ fn decode(set: &Set, raw: &[Raw]) -> (Vec<(ElementKey, ElementSpec)>, usize) {
         };
         match (fields(set, element, raw.get(place + 1)), data) {
             (Some(fields), Some(data)) => {
-                let key = ElementKey {
-                    set: set.name,
-                    fields,
-                };
-                elements.push((key, ElementSpec { data }));
+                let key = ElementKey::new(set.name, fields);
+                elements.push((key, ElementSpec::new(data)));
             }
             _ => strange += 1,
         }

@@ -58,6 +58,8 @@ fn put_condition(list: &mut Writer, condition: &Condition) {
     match condition {
         Condition::In(selectors, set) => put_test(list, selectors, *set, false),
         Condition::NotIn(selectors, set) => put_test(list, selectors, *set, true),
+        // The answer stays in a register that nobody reads.
+        Condition::Holds(selectors, map) => put_map(list, selectors, *map),
         // `CT_STATE`: established is bit 1, related bit 2.
         Condition::Established => put_ct_mask(list, 0, 0b110),
         // `IPS_DST_NAT` of `CT_STATUS`.

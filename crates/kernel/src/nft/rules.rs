@@ -204,11 +204,11 @@ mod tests {
 
     #[test]
     fn a_part_is_padded_in_a_concatenation_and_only_there() {
-        let set = Set::of(SetName::RelayRange6);
+        let set = Set::of(SetName::PublishRange6);
         let attributes = set_attributes(1, &set);
         let read = Attributes::of(&attributes.0);
         assert_eq!(read.find(5), Some(&40_u32.to_be_bytes()[..]));
-        assert_eq!(read.find(7), Some(&8_u32.to_be_bytes()[..]));
+        assert_eq!(read.find(7), Some(&24_u32.to_be_bytes()[..]));
         let alone = set_attributes(1, &Set::of(SetName::Bridges));
         let read = Attributes::of(&alone.0);
         assert_eq!(read.find(5), Some(&16_u32.to_be_bytes()[..]));

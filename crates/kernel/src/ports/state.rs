@@ -17,6 +17,7 @@ use super::place::Place;
 use super::shelf::Shelf;
 use super::wire::Item;
 use crate::limits::{ENTRIES_TOGETHER, PORTS_HELD_MAX, RECLAIM_PAUSE, RECLAIM_TRIES_MAX};
+use crate::sys::ports as sys;
 
 /// Where a picked port waits to be reserved.
 pub(super) type Parking = (Protocol, HostAddress, u16);
@@ -397,7 +398,16 @@ impl State {
                 }
             }
         }
+        // The daemon's own sockets stand in nobody's way: what arrives at their ports is translated before.
+        let kept: BTreeSet<u16> = self
+            .kept
+            .values()
+            .filter_map(|s| sys::local_port(s).ok())
+            .collect();
         let is_ours = |port, at: HostAddress| {
+            if kept.contains(&port) {
+                return true;
+            }
             let held = ours.get(&port);
             held.is_some_and(|held| held.iter().any(|address| address.overlaps(at)))
         };

@@ -198,9 +198,10 @@ fn every_set(objects: &mut Objects) {
 fn sets_without_families(objects: &mut Objects) {
     let relay = vec![Field::Port(40_000), Field::Port(40_000)];
     let port = vec![TCP, Field::Port(8081)];
-    element(objects, SetName::RelayAny6, port, relay.clone());
+    element(objects, SetName::Relay, vec![UDP], relay);
+    element(objects, SetName::RelayAny6, port, vec![]);
     let fields = vec![net("::/0"), UDP, net("::1/128"), ports("8100-8199")];
-    element(objects, SetName::RelayRange6, fields, relay);
+    element(objects, SetName::RelayRange6, fields, vec![]);
     let bridge = Field::Name(name("tb0"));
     for set in [
         SetName::Internal,
@@ -393,20 +394,12 @@ fn where_no_translation_leads_the_relay_of_the_host_takes_it() {
         let mut wanted = host_with_endpoint();
         let relay = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
         let relay_port = Field::Port(relay.local_addr().unwrap().port());
+        let port = vec![relay_port, relay_port];
+        element(&mut wanted, SetName::Relay, vec![TCP], port);
         let any = vec![TCP, Field::Port(8080)];
-        element(
-            &mut wanted,
-            SetName::RelayAny6,
-            any,
-            vec![relay_port, relay_port],
-        );
+        element(&mut wanted, SetName::RelayAny6, any, vec![]);
         let fields = vec![net("::/0"), TCP, net("2001:db8::1/128"), ports("8100-8109")];
-        element(
-            &mut wanted,
-            SetName::RelayRange6,
-            fields,
-            vec![relay_port, relay_port],
-        );
+        element(&mut wanted, SetName::RelayRange6, fields, vec![]);
         must_apply(kernel, &wanted, &Objects::new());
         assert_holds(kernel, &wanted);
         add_uplink(kernel);

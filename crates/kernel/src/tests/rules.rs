@@ -86,7 +86,7 @@ fn what_nft_has_no_words_for_says_in_a_comment_what_it_does() {
                 count += 1;
             }
         }
-        assert_eq!(count, 10);
+        assert_eq!(count, 13);
     });
 }
 

@@ -145,8 +145,8 @@ fn neighbour(objects: &mut Objects, netns: &Netns, link: &str, ip_text: &str, ma
 
 pub(super) fn element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
     objects.insert(
-        Key::Element(ElementKey { set, fields }),
-        Spec::Element(ElementSpec { data }),
+        Key::Element(ElementKey::new(set, fields)),
+        Spec::Element(ElementSpec::new(data)),
     );
 }
 

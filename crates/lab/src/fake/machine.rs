@@ -421,9 +421,9 @@ impl Machine {
         if self.base.is_none() {
             return Err(Refusal::NoTable);
         }
-        if let [Field::Net(net)] = at.fields.as_slice() {
+        if let [Field::Net(net)] = at.fields.as_ref() {
             let overlaps = |key: &&ElementKey| {
-                let [Field::Net(other)] = key.fields.as_slice() else {
+                let [Field::Net(other)] = key.fields.as_ref() else {
                     return false;
                 };
                 key.set == at.set && *key != at && (other.contains(net) || net.contains(other))

@@ -147,24 +147,18 @@ fn base(digest: u64) -> Object {
 fn element(text: &str) -> Object {
     let key = ElementKey {
         set: SetName::Bridges,
-        fields: vec![Field::Name(name(text))],
+        fields: [Field::Name(name(text))].into(),
     };
-    (
-        Key::Element(key),
-        Spec::Element(ElementSpec { data: vec![] }),
-    )
+    (Key::Element(key), Spec::Element(ElementSpec::default()))
 }
 
 fn masquerade(text: &str) -> Object {
     let fields = vec![Field::Net(text.parse().unwrap())];
     let key = ElementKey {
         set: SetName::Masquerade4,
-        fields,
+        fields: fields.into(),
     };
-    (
-        Key::Element(key),
-        Spec::Element(ElementSpec { data: vec![] }),
-    )
+    (Key::Element(key), Spec::Element(ElementSpec::default()))
 }
 
 fn plan(actions: impl IntoIterator<Item = (Key, Action)>) -> Plan {

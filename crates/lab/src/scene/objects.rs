@@ -290,7 +290,7 @@ fn put_fdb(objects: &mut Objects, bridge: IfName, mac: Mac, port: IfName) {
 
 fn put_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
     objects.insert(
-        Key::Element(ElementKey { set, fields }),
-        Spec::Element(ElementSpec { data }),
+        Key::Element(ElementKey::new(set, fields)),
+        Spec::Element(ElementSpec::new(data)),
     );
 }

@@ -71,10 +71,11 @@ pub enum SetName {
     PublishRange4,
     /// The same for IPv6.
     PublishRange6,
-    /// `proto . port` at every IPv6 address of the host, to the port of the relay, twice: where no translation
-    /// leads.
+    /// `proto` to the port at which the relay takes it, twice.
+    Relay,
+    /// `proto . port` at every IPv6 address of the host that the relay is to take: where no translation leads.
     RelayAny6,
-    /// `source . proto . address . ports`, to the port of the relay, twice (intervals).
+    /// `source . proto . address . ports` that the relay is to take (intervals).
     RelayRange6,
     /// `source . destination` that are one endpoint, which reaches itself through the host.
     Hairpin4,
@@ -112,14 +113,14 @@ pub struct ElementKey {
     /// The set or map.
     pub set: SetName,
     /// One field, or several of a concatenation.
-    pub fields: Vec<Field>,
+    pub fields: Arc<[Field]>,
 }
 
 /// What a map element leads to; empty for a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ElementSpec {
     /// The data of a map element.
-    pub data: Vec<Field>,
+    pub data: Arc<[Field]>,
 }
 
 /// A part of an element's key or data.
@@ -141,7 +142,7 @@ pub enum Field {
 
 impl SetName {
     /// Every set, in the order in which the table declares them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Bridges,
         Self::Intra,
         Self::Internal,
@@ -157,6 +158,7 @@ impl SetName {
         Self::PublishAt6,
         Self::PublishRange4,
         Self::PublishRange6,
+        Self::Relay,
         Self::RelayAny6,
         Self::RelayRange6,
         Self::Hairpin4,
@@ -193,6 +195,7 @@ impl SetName {
             Self::PublishAt6 => "publish_at6",
             Self::PublishRange4 => "publish_range4",
             Self::PublishRange6 => "publish_range6",
+            Self::Relay => "relay",
             Self::RelayAny6 => "relay_any6",
             Self::RelayRange6 => "relay_range6",
             Self::Hairpin4 => "hairpin4",
@@ -215,6 +218,23 @@ impl SetName {
     /// The set with that name in the table.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|set| set.as_str() == name)
+    }
+}
+
+impl ElementKey {
+    /// The identity with these fields.
+    pub fn new(set: SetName, fields: impl Into<Arc<[Field]>>) -> Self {
+        Self {
+            set,
+            fields: fields.into(),
+        }
+    }
+}
+
+impl ElementSpec {
+    /// What leads to these data.
+    pub fn new(data: impl Into<Arc<[Field]>>) -> Self {
+        Self { data: data.into() }
     }
 }
 

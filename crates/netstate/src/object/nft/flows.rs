@@ -44,7 +44,7 @@ fn of(key: &ElementKey, stale: Stale) -> Option<Flows> {
         from,
         stale,
     };
-    match key.fields.as_slice() {
+    match &*key.fields {
         [Field::Protocol(protocol), Field::Port(port)] => {
             Some(flows(*protocol, None, PortRange::one(*port).ok()?, None))
         }
@@ -79,17 +79,13 @@ mod tests {
     fn element(protocol: Protocol) -> ElementKey {
         ElementKey {
             set: SetName::PublishAny4,
-            fields: vec![Field::Protocol(protocol), Field::Port(80)],
+            fields: [Field::Protocol(protocol), Field::Port(80)].into(),
         }
     }
 
     fn to(ip: &str) -> ElementSpec {
         ElementSpec {
-            data: vec![
-                Field::Address(ip.parse().unwrap()),
-                Field::Port(8080),
-                Field::Port(8080),
-            ],
+            data: [Field::Address(ip.parse().unwrap()), Field::Port(8080)].into(),
         }
     }
 

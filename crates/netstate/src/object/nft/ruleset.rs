@@ -109,6 +109,8 @@ pub enum Condition {
     In(Vec<Selector>, SetName),
     /// Whether they are not.
     NotIn(Vec<Selector>, SetName),
+    /// Whether these fields together are a key of a map, whatever it says of them.
+    Holds(Vec<Selector>, SetName),
     /// `ct state established,related`.
     Established,
     /// `ct status dnat`.
@@ -230,8 +232,9 @@ impl Set {
             SetName::PublishAt6 => (&[Protocol, Ipv6, Port], TARGET6, false),
             SetName::PublishRange4 => (&[Ipv4, Protocol, Ipv4, Port], SHIFTED4, INTERVAL),
             SetName::PublishRange6 => (&[Ipv6, Protocol, Ipv6, Port], SHIFTED6, INTERVAL),
-            SetName::RelayAny6 => (&[Protocol, Port], PORTS, false),
-            SetName::RelayRange6 => (&[Ipv6, Protocol, Ipv6, Port], PORTS, INTERVAL),
+            SetName::Relay => (&[Protocol], PORTS, false),
+            SetName::RelayAny6 => (&[Protocol, Port], &[], false),
+            SetName::RelayRange6 => (&[Ipv6, Protocol, Ipv6, Port], &[], INTERVAL),
             SetName::Hairpin4 => (&[Ipv4, Ipv4], &[], false),
             SetName::Hairpin6 => (&[Ipv6, Ipv6], &[], false),
             SetName::Plain4 => (&[Ipv4, Ipv4], &[], INTERVAL),
@@ -387,6 +390,11 @@ impl fmt::Display for Condition {
             Self::NotIn(selectors, set) => {
                 write_selectors(f, selectors)?;
                 write!(f, " != @{}", set.as_str())
+            }
+            // nft(8) has no words for asking a map without using its answer.
+            Self::Holds(selectors, map) => {
+                write_selectors(f, selectors)?;
+                write!(f, " in map @{}", map.as_str())
             }
             Self::Established => f.write_str("ct state established,related"),
             Self::Published => f.write_str("ct status dnat"),
