@@ -1,6 +1,7 @@
 //! The machine: what it is, and whether it is quiet.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,4 +64,22 @@ pub(crate) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
         .with_context(|| format!("process {pid} has no {field}"))?
         .parse()?;
     Ok(kibibytes / 1024.0)
+}
+
+/// The same, of all processes in a network namespace that run the program of process `pid`, in MiB.
+pub(crate) fn memory_of_program(pid: u32, netns: u64, field: &str) -> anyhow::Result<f64> {
+    let program = fs::read_link(format!("/proc/{pid}/exe"))?;
+    let mut sum = 0.0;
+    for entry in fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        let runs_it = fs::read_link(path.join("exe")).is_ok_and(|exe| exe == program);
+        let is_here = fs::metadata(path.join("ns/net")).is_ok_and(|file| file.ino() == netns);
+        if let (Some(number), true, true) = (number, runs_it, is_here) {
+            sum += memory(number, field)?;
+        }
+    }
+    Ok(sum)
 }

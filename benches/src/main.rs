@@ -8,6 +8,8 @@ mod bench;
 mod daemon;
 mod floor;
 mod machine;
+mod netns;
+mod peer;
 mod reach;
 mod samples;
 mod scene;
@@ -51,6 +53,7 @@ enum Chosen {
     Detach,
     Burst,
     Daemon,
+    Publish,
 }
 
 impl Chosen {
@@ -61,6 +64,7 @@ impl Chosen {
             (Self::Flat, bench::flat::run),
             (Self::Burst, bench::burst::run),
             (Self::Daemon, bench::daemon::run),
+            (Self::Publish, bench::publish::run),
         ];
         all.into_iter()
             .filter(|(chosen, _)| matches!(self, Self::All) || self == *chosen)

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sched::{CloneFlags, setns};
 use tombolo_api::Sandbox;
+
+use crate::netns::Netns;
 
 /// Longest way of a packet.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,4 +76,25 @@ fn open(sandbox: &Sandbox, ipv6: bool) -> anyhow::Result<UdpSocket> {
     let socket = socket.with_context(|| format!("cannot use {ip}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
+}
+
+/// Makes sure that a port of a host leads to a port within a namespace: a connection of the host itself to
+/// 127.0.0.1 arrives there.
+pub(crate) fn published(
+    home: &Netns,
+    port: u16,
+    (place, addresses, inside): (&Netns, &[IpAddr], u16),
+) -> anyhow::Result<()> {
+    let ip = addresses.iter().find(|ip| ip.is_ipv4());
+    let ip = *ip.context("it has no IPv4 address")?;
+    let listener = place.inside(move || Ok(TcpListener::bind((ip, inside))?))?;
+    listener.set_nonblocking(true)?;
+    let target = (Ipv4Addr::LOCALHOST, port).into();
+    let near = home.inside(move || Ok(TcpStream::connect_timeout(&target, PATIENCE)?));
+    let near = near.with_context(|| format!("port {port} leads nowhere"))?;
+    let (far, _) = listener
+        .accept()
+        .with_context(|| format!("port {port} leads somewhere else than to {ip}"))?;
+    drop((near, far));
+    Ok(())
 }

@@ -26,6 +26,11 @@ pub(crate) enum Amount {
     Micros(f64),
     Mebibytes(f64),
     Count(f64),
+    /// Of whatever is counted, in each second.
+    Rate(f64),
+    /// Of data, in each second.
+    Gigabits(f64),
+    Bytes(f64),
 }
 
 /// What was aimed at.
@@ -38,12 +43,19 @@ pub(crate) enum Target {
     Most(f64),
     /// At least this, in the unit of the value.
     Least(f64),
+    /// At least this many times what it is compared with.
+    RatioLeast(f64),
 }
 
 impl Amount {
     fn number(self) -> f64 {
         match self {
-            Self::Micros(number) | Self::Mebibytes(number) | Self::Count(number) => number,
+            Self::Micros(number)
+            | Self::Mebibytes(number)
+            | Self::Count(number)
+            | Self::Rate(number)
+            | Self::Gigabits(number)
+            | Self::Bytes(number) => number,
         }
     }
 
@@ -51,9 +63,13 @@ impl Amount {
         match self {
             Self::Micros(micros) if micros >= 1e6 => format!("{:.2} s", micros / 1e6),
             Self::Micros(micros) if micros >= 1e4 => format!("{:.0} ms", micros / 1e3),
-            Self::Micros(micros) => format!("{:.2} ms", micros / 1e3),
+            Self::Micros(micros) if micros >= 100.0 => format!("{:.2} ms", micros / 1e3),
+            Self::Micros(micros) => format!("{micros:.1} µs"),
             Self::Mebibytes(mebibytes) => format!("{mebibytes:.1} MiB"),
             Self::Count(count) => format!("{count:.0}"),
+            Self::Rate(rate) => format!("{rate:.0} /s"),
+            Self::Gigabits(gigabits) => format!("{gigabits:.1} Gbit/s"),
+            Self::Bytes(bytes) => format!("{bytes:.1} B"),
         }
     }
 
@@ -62,6 +78,9 @@ impl Amount {
             Self::Micros(_) => Self::Micros(number),
             Self::Mebibytes(_) => Self::Mebibytes(number),
             Self::Count(_) => Self::Count(number),
+            Self::Rate(_) => Self::Rate(number),
+            Self::Gigabits(_) => Self::Gigabits(number),
+            Self::Bytes(_) => Self::Bytes(number),
         }
     }
 }
@@ -109,6 +128,7 @@ impl Row {
             Target::Ratio(most) => self.ratio()? <= most,
             Target::Most(most) => self.value.number() <= most,
             Target::Least(least) => self.value.number() >= least,
+            Target::RatioLeast(least) => self.ratio()? >= least,
         })
     }
 
@@ -121,7 +141,8 @@ impl Row {
         let dash = || "-".to_owned();
         let beside = self.beside.as_ref();
         let target = self.target.map(|target| match target {
-            Target::Ratio(most) => format!("≤ {most:.1}x"),
+            Target::Ratio(most) => format!("≤ {most}x"),
+            Target::RatioLeast(least) => format!("≥ {least}x"),
             Target::Most(most) => format!("≤ {}", self.value.with(most).text()),
             Target::Least(least) => format!("≥ {}", self.value.with(least).text()),
         });
@@ -131,8 +152,10 @@ impl Row {
             self.value.text(),
             self.p95.map_or_else(dash, Amount::text),
             beside.map_or_else(dash, |(what, amount)| format!("{what}: {}", amount.text())),
-            self.ratio()
-                .map_or_else(dash, |ratio| format!("{ratio:.2}x")),
+            self.ratio().map_or_else(dash, |ratio| match ratio {
+                ..0.1 => format!("{ratio:.3}x"),
+                _ => format!("{ratio:.2}x"),
+            }),
             target.unwrap_or_else(dash),
             self.is_hit()
                 .map_or_else(dash, |hit| if hit { "hit" } else { "**miss**" }.to_owned()),
@@ -167,6 +190,11 @@ mod tests {
             "| attach | 1.20 ms | - | floor: 1.00 ms | 1.20x | ≤ 1.3x | hit |"
         );
         assert_eq!(row.clone().target(Target::Ratio(1.1)).is_hit(), Some(false));
+        let far_ahead = row.clone().beside("other", Amount::Micros(600_000.0));
+        assert!(far_ahead.line().contains("| 0.002x |"));
+        let slower = row.clone().target(Target::RatioLeast(1.25));
+        assert!(slower.line().ends_with("| ≥ 1.25x | **miss** |"));
+        assert!(!slower.is_broken(), "slow is not broken");
         assert_eq!(Row::new("x", Amount::Count(1.0)).is_hit(), None);
         let memory = Row::new("rss", Amount::Mebibytes(41.0)).target(Target::Most(40.0));
         assert!(memory.line().ends_with("| ≤ 40.0 MiB | **miss** |"));

@@ -383,6 +383,26 @@ impl Stage {
         }
     }
 
+    /// Every address of the node, those of its networks too.
+    #[track_caller]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let listed = self.shell("ip -o address show | awk '{print $4}'");
+        let nets = listed.lines().map(|line| line.parse::<ipnet::IpNet>());
+        nets.map(|net| net.expect("an address with its length").addr())
+            .collect()
+    }
+
+    /// The gateway of a network in a family.
+    #[track_caller]
+    pub fn gateway(&self, network: &str, ipv6: bool) -> IpAddr {
+        let subnets = self.network(network).subnets.into_iter();
+        let gateways = subnets.filter_map(|subnet| subnet.gateway?.parse().ok());
+        let found = gateways
+            .into_iter()
+            .find(|ip: &IpAddr| ip.is_ipv6() == ipv6);
+        found.unwrap_or_else(|| panic!("network {network} has no such gateway"))
+    }
+
     /// Lines of `drift`, of which there should be none.
     #[track_caller]
     pub fn drift(&self) -> Vec<String> {

@@ -1,5 +1,9 @@
 //! What the tests and the demo need from Debian and from cargo, and its installation.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +28,7 @@ pub(crate) enum Use {
 }
 
 const BOTH: &[Use] = &[Use::Test, Use::Demo];
+const TEST: &[Use] = &[Use::Test];
 
 /// Every package, one line each; the only such list.
 #[rustfmt::skip]
@@ -38,7 +43,17 @@ const PACKAGES: &[Package] = &[
     Package { name: "curl", why: "asks published ports and the API socket", uses: BOTH },
     Package { name: "python3", why: "small TCP, UDP and HTTP servers", uses: BOTH },
     Package { name: "busybox-static", why: "a root file system of one file", uses: BOTH },
+    Package { name: "iptables", why: "rules of Docker, ufw and hand beside ours", uses: TEST },
+    Package { name: "conntrack", why: "a second opinion on connections", uses: TEST },
+    Package { name: "docker.io", why: "the real dockerd beside ours, on a scratch host", uses: TEST },
+    Package { name: "dbus-daemon", why: "the bus of firewalld, on a scratch host", uses: TEST },
+    Package { name: "firewalld", why: "the real firewalld beside ours, on a scratch host", uses: TEST },
 ];
+
+/// Asked by Debian's packages before they start a service (invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Refuses: 101 is "not allowed by policy".
+const REFUSAL: &str = "#!/bin/sh\nexit 101\n";
 
 /// Installs the packages wanted for `purpose` that are missing, and says so.
 pub(crate) fn install(purpose: Use) -> Result<()> {
@@ -63,11 +78,47 @@ pub(crate) fn install(purpose: Use) -> Result<()> {
         bail!("not root; run: sudo apt-get update && sudo apt-get install --yes {names}");
     }
     process::must(apt().arg("update").arg("--quiet"))?;
-    process::must(
-        apt()
-            .args(["install", "--yes", "--no-install-recommends"])
-            .args(&names),
-    )
+    let refusal = Refusal::place(Path::new(POLICY))?;
+    let mut install = apt();
+    install.args(["install", "--yes", "--no-install-recommends"]);
+    let installed = process::must(install.args(&names));
+    drop(refusal);
+    installed
+}
+
+/// Keeps newly installed services from being started. A dockerd or firewalld would put rules and links on the
+/// machine itself, and the tests start their own on scratch hosts. A policy that is there already stays as it
+/// is: it belongs to the administrator, or to whoever built this machine's image.
+#[derive(Debug)]
+struct Refusal(Option<PathBuf>);
+
+impl Refusal {
+    fn place(policy: &Path) -> Result<Self> {
+        let created = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(policy);
+        let mut file = match created {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Self(None)),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot make {}", policy.display()));
+            }
+        };
+        let refusal = Self(Some(policy.to_owned()));
+        file.write_all(REFUSAL.as_bytes())
+            .with_context(|| format!("cannot write {}", policy.display()))?;
+        Ok(refusal)
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.as_ref().map(std::fs::remove_file) {
+            println!("{POLICY} was made for this installation and is still there: {error}");
+        }
+    }
 }
 
 fn apt() -> Command {
@@ -138,6 +189,17 @@ mod tests {
                 .iter()
                 .all(|package| !package.why.is_empty() && !package.uses.is_empty())
         );
+    }
+
+    #[test]
+    fn a_policy_is_refused_for_a_while_and_one_that_is_there_stays() {
+        let policy = std::env::temp_dir().join(format!("xtask-policy-{}", std::process::id()));
+        let refusal = Refusal::place(&policy).unwrap();
+        assert_eq!(Command::new(&policy).status().unwrap().code(), Some(101));
+        drop(Refusal::place(&policy).unwrap());
+        assert!(policy.exists(), "the second one did not make it");
+        drop(refusal);
+        assert!(!policy.exists());
     }
 
     #[test]

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use ipnet::IpNet;
+use tombolo_core::command::PublicationMatch;
+use tombolo_core::driver::reserved;
 use tombolo_core::ipam::DefaultPools;
 use tombolo_core::model::{
-    DnsSettings, Driver, EndpointSpec, NetworkSpec, SandboxNetns, SandboxSpec, SubnetSpec,
+    DnsSettings, Driver, EndpointSpec, Exposed, GatewayMode, Link, NetworkSpec, Publication,
+    SandboxNetns, SandboxSpec, SubnetSpec,
 };
 use tombolo_core::{
     Command, Controller, Effect, Event, Facts, Reference, Reply, RequestId, Settings, Uplink,
 };
+use tombolo_netstate::object::port::Protocol;
 use tombolo_netstate::{Key, Netns, Objects};
 
 use crate::fault;
@@ -34,12 +38,15 @@ impl World {
     fn new(directory: &Path) -> Self {
         run(&["ip", "link", "add", "up0", "type", "bridge"]);
         run(&["ip", "link", "set", "up0", "up"]);
+        let reserved = Path::new("/proc/sys").join(reserved::SYSCTL);
+        std::fs::write(reserved, "22\n").unwrap();
         let twin = Twin::new(directory);
         let sysctl = |path: &str| (path.to_owned(), twin.real.read_sysctl(path).unwrap());
         let paths = [
             "net/ipv4/ip_forward",
             "net/ipv6/conf/all/forwarding",
             "net/ipv6/conf/up0/accept_ra",
+            reserved::SYSCTL,
         ];
         let facts = Facts {
             uplinks: vec![Uplink {
@@ -47,6 +54,7 @@ impl World {
                 mtu: 1_460,
             }],
             ipv6: true,
+            relay_port: Some(40_000),
             sysctls: paths.map(sysctl).into(),
             node: [1; 16],
             ..Facts::default()
@@ -156,6 +164,10 @@ fn network(text: &str) -> NetworkSpec {
         icc: true,
         masquerade: true,
         snat: vec![],
+        gateway_mode4: GatewayMode::default(),
+        gateway_mode6: GatewayMode::default(),
+        obey_host_firewall: None,
+        host_binding: None,
         routes: vec![],
         interface_prefix: "eth".to_owned(),
         labels: BTreeMap::new(),
@@ -177,6 +189,12 @@ fn sandbox(text: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
         netns,
         dns: DnsSettings::default(),
         extra_hosts: vec![],
+        publications: publications(text),
+        exposed: vec![Exposed {
+            protocol: Protocol::Tcp,
+            ports: "7000-7009".parse().unwrap(),
+        }],
+        links: links(text),
         labels: BTreeMap::new(),
     };
     let networks = networks
@@ -186,6 +204,93 @@ fn sandbox(text: &str, netns: SandboxNetns, networks: &[&str]) -> Command {
         spec: Box::new(spec),
         networks: networks.collect(),
     }
+}
+
+/// Ports of a sandbox at ports of the host, with `change` made to them.
+fn published(
+    protocol: Protocol,
+    host: &str,
+    container: &str,
+    change: impl FnOnce(&mut Publication),
+) -> Publication {
+    let mut publication = Publication {
+        protocol,
+        address: None,
+        ports: Some(host.parse().unwrap()),
+        automatic: false,
+        within: None,
+        container: container.parse().unwrap(),
+        from: vec![],
+        socket: None,
+        obey_host_firewall: None,
+    };
+    change(&mut publication);
+    publication
+}
+
+/// What the sandbox of that name publishes: every form of element and reservation is made by one of them.
+fn publications(sandbox: &str) -> Vec<Publication> {
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let inner = "10.0.0.0/8".parse::<IpNet>().unwrap();
+    let doc = "2001:db8::/32".parse::<IpNet>().unwrap();
+    match sandbox {
+        "a" => vec![
+            published(tcp, "8080", "80", |_| {}),
+            published(udp, "8000-8009", "9000-9009", |p| p.from = vec![inner, doc]),
+            published(tcp, "10000-10199", "20000-20199", |_| {}),
+        ],
+        "b" => vec![
+            published(tcp, "8081", "80", |p| {
+                p.address = Some("127.0.0.1".parse().unwrap());
+            }),
+            published(udp, "8081", "81", |p| {
+                p.address = Some("0.0.0.0".parse().unwrap())
+            }),
+            published(tcp, "8082-8083", "80-81", |p| {
+                p.obey_host_firewall = Some(true)
+            }),
+        ],
+        "d" => vec![
+            published(tcp, "8084", "80", |_| {}),
+            published(tcp, "8085-8089", "85-89", |p| p.from = vec![inner]),
+        ],
+        "f" => vec![published(tcp, "8090", "80", |_| {})],
+        _ => vec![],
+    }
+}
+
+/// The sandbox `e` is linked to `b`.
+fn links(sandbox: &str) -> Vec<Link> {
+    let link = Link {
+        sandbox: "b".parse().unwrap(),
+        alias: "db".to_owned(),
+    };
+    if sandbox == "e" { vec![link] } else { vec![] }
+}
+
+/// Publishes, changes who may use it, and takes it back.
+fn change_publications(world: &mut World) {
+    let open = published(Protocol::Tcp, "8091", "91", |_| {});
+    let filtered = published(Protocol::Tcp, "8091", "91", |p| {
+        p.from = vec!["10.1.0.0/16".parse().unwrap()];
+    });
+    for publication in [open, filtered] {
+        world.ask(Command::Publish {
+            sandbox: name("c"),
+            publications: vec![publication],
+        });
+    }
+    world.ask(Command::Unpublish {
+        sandbox: name("a"),
+        publications: vec![PublicationMatch {
+            text: "9000-9009/udp".to_owned(),
+            protocol: Some(Protocol::Udp),
+            address: None,
+            ports: None,
+            container: Some("9000-9009".parse().unwrap()),
+            socket: None,
+        }],
+    });
 }
 
 /// The networks of the test: every choice of the bridge driver is made by one of them.
@@ -219,6 +324,21 @@ fn networks() -> Vec<NetworkSpec> {
             interface_prefix: "net".to_owned(),
             ..network("four")
         },
+        NetworkSpec {
+            icc: false,
+            ..network("apart")
+        },
+        NetworkSpec {
+            gateway_mode4: GatewayMode::Routed,
+            gateway_mode6: GatewayMode::NatUnprotected,
+            ..network("open")
+        },
+        NetworkSpec {
+            internal: true,
+            gateway_mode4: GatewayMode::Isolated,
+            gateway_mode6: GatewayMode::Isolated,
+            ..network("alone")
+        },
     ]
 }
 
@@ -236,8 +356,11 @@ fn the_controllers_plans_read_back_equal() {
         });
         let adopted = SandboxNetns::Adopted { path, inode };
         world.ask(sandbox("a", SandboxNetns::New, &["dual", "six", "four"]));
-        world.ask(sandbox("b", SandboxNetns::New, &["plain", "dual"]));
+        world.ask(sandbox("b", SandboxNetns::New, &["plain", "dual", "apart"]));
         world.ask(sandbox("c", adopted, &["inner", "dual"]));
+        world.ask(sandbox("d", SandboxNetns::New, &["open", "alone"]));
+        world.ask(sandbox("e", SandboxNetns::New, &["apart"]));
+        world.ask(sandbox("f", SandboxNetns::New, &["six"]));
         let (network, at) = (name("inner"), Some(name("a")));
         world.ask(Command::CreateEndpoint {
             network,
@@ -249,9 +372,13 @@ fn the_controllers_plans_read_back_equal() {
             sandbox: name("b"),
         });
         world.ask(Command::StopSandbox(name("a")));
-        world.ask(Command::StartSandbox(name("a")));
+        world.ask(Command::StartSandbox {
+            sandbox: name("a"),
+            picked: vec![],
+        });
+        change_publications(&mut world);
         mend_each_kind(&mut world);
-        for text in ["a", "b", "c"] {
+        for text in ["e", "a", "b", "c", "d", "f"] {
             let keep_endpoints = text == "b";
             world.ask(Command::DeleteSandbox {
                 sandbox: name(text),

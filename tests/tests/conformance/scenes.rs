@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use tombolo_core::driver::host_objects;
+use tombolo_core::driver::{Context, host_objects};
+use tombolo_core::{Facts, Settings};
 use tombolo_lab::{Scene, scene};
 use tombolo_netstate::object::link::LinkKind;
 use tombolo_netstate::object::nft::{BaseSpec, Ruleset};
@@ -177,9 +178,13 @@ fn moved_key(mut key: Key, places: &BTreeMap<Netns, Netns>) -> Key {
         Key::Address(at) => &mut at.netns,
         Key::Neighbour(at) => &mut at.netns,
         Key::Route(at) => &mut at.netns,
-        Key::Netns(_) | Key::Sysctl(_) | Key::NftBase | Key::Fdb(_) | Key::Element(_) => {
-            return key;
-        }
+        Key::Netns(_)
+        | Key::Sysctl(_)
+        | Key::NftBase
+        | Key::Fdb(_)
+        | Key::Port(_)
+        | Key::Accept(_)
+        | Key::Element(_) => return key,
     };
     if let Some(real) = places.get(netns) {
         *netns = real.clone();
@@ -207,7 +212,12 @@ fn moved_spec(mut spec: Spec, places: &BTreeMap<Netns, Netns>) -> Spec {
 
 /// Constant rules that the kernel takes: the planners' own, and a variant without the last rule.
 fn rules(variant: u64) -> BaseSpec {
-    let Some(Spec::NftBase(own)) = host_objects().remove(&Key::NftBase) else {
+    let (facts, settings) = (Facts::default(), Settings::default());
+    let context = Context {
+        facts: &facts,
+        settings: &settings,
+    };
+    let Some(Spec::NftBase(own)) = host_objects(&[], &[], context).remove(&Key::NftBase) else {
         panic!("the planners make no rules");
     };
     if variant % 2 == 1 {

@@ -30,6 +30,7 @@ impl Twin {
             run_dir: directory.join("run"),
             instance: "twin".to_owned(),
             pool: 0,
+            ports: None,
         };
         let real = Kernel::open(config).unwrap();
         let gone = real.gone().unwrap();

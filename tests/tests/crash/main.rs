@@ -6,9 +6,13 @@
     reason = "a test ends at the first thing that goes wrong"
 )]
 
+mod away;
 mod disk;
 mod faults;
+mod lost;
 mod matrix;
+mod ports;
+mod published;
 mod reboot;
 mod scene;
 mod storm;

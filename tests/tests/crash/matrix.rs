@@ -8,36 +8,37 @@ use tombolo_api::{
 use tombolo_lab::node::wait_until;
 use tombolo_tests::Stage;
 
+use crate::ports::{assert_published, assert_taken, taken};
 use crate::scene::{
     Answer, PATIENCE, addresses, assert_in_touch, make_network, make_sandbox, records, restart,
     scene, start,
 };
 
 /// Most operations of a command here.
-const OPERATIONS_MAX: usize = 80;
+const OPERATIONS_MAX: usize = 160;
 /// How long an answered command's daemon is watched for a later death.
 const AFTERMATH: Duration = Duration::from_millis(150);
 
 /// A command that is interrupted.
-struct Case {
+pub(crate) struct Case {
     /// Makes what the command needs.
-    setup: fn(&mut Client) -> Answer,
+    pub(crate) setup: fn(&mut Client) -> Answer,
     /// The command.
-    command: fn(&mut Client) -> Answer,
+    pub(crate) command: fn(&mut Client) -> Answer,
     /// Takes back what the command did.
-    undo: fn(&mut Client) -> Answer,
+    pub(crate) undo: fn(&mut Client) -> Answer,
     /// An unanswered command goes on after the restart, as those do that make nothing new; others are withdrawn.
-    goes_on: bool,
+    pub(crate) goes_on: bool,
     /// Fewest operations of the command.
-    least: usize,
+    pub(crate) least: usize,
 }
 
 /// Interrupts a case after 0, 1, 2 ... operations, until it survives.
-fn interrupt(case: &Case) {
+pub(crate) fn interrupt(case: &Case) {
     let Some(mut stage) = scene() else { return };
     (case.setup)(&mut stage.client()).unwrap();
     let (end, expected) = rehearse(case, &mut stage);
-    let mut before = stage.traces().unwrap();
+    let mut before = Look::at(&stage);
     for limit in 0..OPERATIONS_MAX {
         let known = records(&stage);
         stage.kill().unwrap();
@@ -55,9 +56,9 @@ fn interrupt(case: &Case) {
         }
         let done = answer.is_ok() || case.goes_on;
         if case.goes_on {
-            assert_traces(&stage, &end, limit);
+            end.assert_again(&stage, limit);
         } else if !done {
-            assert_traces(&stage, &before, limit);
+            before.assert_again(&stage, limit);
             assert_eq!(records(&stage), known, "records after {limit} operations");
             (case.command)(&mut stage.client()).unwrap_or_else(|e| panic!("again, {limit}: {e}"));
         }
@@ -79,9 +80,9 @@ fn interrupt(case: &Case) {
         (case.undo)(&mut stage.client()).unwrap_or_else(|e| panic!("undo, {limit}: {e}"));
         assert_probe_in_touch(&stage);
         if !case.goes_on {
-            assert_traces(&stage, &before, limit);
+            before.assert_again(&stage, limit);
         }
-        before = stage.traces().unwrap();
+        before = Look::at(&stage);
     }
     panic!("the command has more than {OPERATIONS_MAX} operations");
 }
@@ -91,22 +92,44 @@ fn assert_probe_in_touch(stage: &Stage) {
     let found = stage.client().sandbox_inspect("s");
     if found.is_ok_and(|sandbox| sandbox.state == SandboxState::Running) {
         assert_in_touch(stage, "p", "s");
+        assert_published(stage, "s");
     }
 }
 
 type Traces = std::collections::BTreeSet<String>;
+
+/// What there is on the node, and which ports nobody else can have.
+struct Look {
+    traces: Traces,
+    taken: Traces,
+}
+
+impl Look {
+    fn at(stage: &Stage) -> Self {
+        Self {
+            traces: stage.traces().unwrap(),
+            taken: taken(stage),
+        }
+    }
+
+    #[track_caller]
+    fn assert_again(&self, stage: &Stage, limit: usize) {
+        assert_traces(stage, &self.traces, limit);
+        assert_taken(stage, &self.taken, &format!("after {limit} operations"));
+    }
+}
 
 /// Carries the case out without a crash, and takes it back; what there was in between, on the node and as
 /// addresses.
 fn rehearse(
     case: &Case,
     stage: &mut Stage,
-) -> (Traces, std::collections::BTreeMap<String, Vec<String>>) {
+) -> (Look, std::collections::BTreeMap<String, Vec<String>>) {
     restart(stage);
     (case.command)(&mut stage.client()).unwrap();
     stage.assert_in_place();
     settle(stage);
-    let seen = (stage.traces().unwrap(), addresses(stage));
+    let seen = (Look::at(stage), addresses(stage));
     (case.undo)(&mut stage.client()).unwrap();
     stage.assert_in_place();
     settle(stage);
@@ -136,7 +159,7 @@ fn assert_traces(stage: &Stage, expected: &Traces, limit: usize) {
     );
 }
 
-/// Traces in which the names that count attempts, those of veths and namespaces, are alike. How many there are
+/// Traces in which the names that count attempts, those of veths and namespaces, and the relay's port are alike. How many there are
 /// of each still counts.
 fn without_counts(traces: &Traces) -> Traces {
     let alike = |word: &str| {
@@ -157,6 +180,7 @@ fn without_counts(traces: &Traces) -> Traces {
         .iter()
         .map(|line| line.split(' ').map(alike).collect::<Vec<_>>().join(" "));
     lines
+        .map(without_relay)
         .map(|line| {
             let times = seen.entry(line.clone()).or_insert(0);
             *times += 1;
@@ -165,7 +189,20 @@ fn without_counts(traces: &Traces) -> Traces {
         .collect()
 }
 
-fn nothing(_: &mut Client) -> Answer {
+/// The relay's own port is another one after each start at which nothing is published.
+fn without_relay(line: String) -> String {
+    match line.rsplit_once(" : ") {
+        Some((key, data)) => match data.split_once(" . ") {
+            Some((port, same)) if port == same && port.parse::<u16>().is_ok() => {
+                format!("{key} : relay")
+            }
+            _ => line,
+        },
+        None => line,
+    }
+}
+
+pub(crate) fn nothing(_: &mut Client) -> Answer {
     Ok(())
 }
 
@@ -173,7 +210,7 @@ fn make_s(client: &mut Client) -> Answer {
     make_sandbox(client, "s", &["one", "two"])
 }
 
-fn remove_s(client: &mut Client) -> Answer {
+pub(crate) fn remove_s(client: &mut Client) -> Answer {
     client.sandbox_delete("s", false)
 }
 

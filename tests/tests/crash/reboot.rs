@@ -3,6 +3,7 @@
 use tombolo_api::ErrorCode;
 use tombolo_tests::Stage;
 
+use crate::ports::{assert_published, assert_taken, every_form, taken};
 use crate::scene::{addresses, assert_in_touch, code, furnish, make_network, runs, start};
 
 /// Takes away all that does not outlive a boot, and gives the node another boot id.
@@ -11,6 +12,8 @@ for link in $(ls /sys/class/net); do
     case $(cat /sys/class/net/$link/ifalias) in tombolo:*) ip link del dev $link 2>/dev/null;; esac
 done
 nft flush ruleset
+kill -9 $(cat /run/tombolo/keeper.pid)
+echo 22 >/proc/sys/net/ipv4/ip_local_reserved_ports
 umount /run/tombolo/netns/* && umount -l /run/tombolo/netns
 rm -r /run/tombolo
 echo 0 >/proc/sys/net/ipv4/ip_forward
@@ -29,7 +32,11 @@ fn after_a_reboot_networks_exist_and_sandboxes_start_with_their_addresses() {
          mount --bind /run/boot_id /proc/sys/kernel/random/boot_id",
     );
     furnish(&mut stage);
-    let known = addresses(&stage);
+    let free = taken(&stage);
+    stage.client().publications_add("p", every_form()).unwrap();
+    assert_published(&stage, "p");
+    let (known, published) = (addresses(&stage), taken(&stage));
+    assert!(published.len() > free.len() + 10, "{published:?}");
     stage.kill().unwrap();
     let running = stage.traces().unwrap();
     stage.shell(REBOOT);
@@ -45,6 +52,7 @@ fn after_a_reboot_networks_exist_and_sandboxes_start_with_their_addresses() {
         assert_eq!(stage.inspect(name).netns, None);
     }
     assert_eq!(addresses(&stage), known);
+    assert_taken(&stage, &free, "while everything is stopped");
     for name in ["one", "two", "bridge"] {
         let device = stage
             .network(name)
@@ -59,6 +67,8 @@ fn after_a_reboot_networks_exist_and_sandboxes_start_with_their_addresses() {
     }
     assert_eq!(addresses(&stage), known);
     assert_in_touch(&stage, "p", "q");
+    assert_taken(&stage, &published, "after the start");
+    assert_published(&stage, "p");
     stage.assert_in_place();
     // Another start in the same boot leaves them running.
     stage.kill().unwrap();

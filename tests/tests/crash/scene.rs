@@ -34,6 +34,8 @@ pub(crate) fn scene() -> Option<Stage> {
 /// Makes the scene on a node without a daemon.
 pub(crate) fn furnish(stage: &mut Stage) {
     std::fs::write(stage.path(CONFIG), SETTINGS).unwrap();
+    // The administrator's own choice, which is to be kept.
+    stage.shell("echo 22 >/proc/sys/net/ipv4/ip_local_reserved_ports");
     start(stage, &[]);
     let mut client = stage.client();
     for name in ["one", "two"] {
@@ -71,16 +73,21 @@ pub(crate) fn make_network(client: &mut Client, name: &str) -> Answer {
 
 /// A sandbox on these networks.
 pub(crate) fn make_sandbox(client: &mut Client, name: &str, networks: &[&str]) -> Answer {
-    let attachment = |network: &&str| NetworkAttachment {
-        network: (*network).to_owned(),
-        ..Default::default()
-    };
     let create = SandboxCreate {
         name: Some(name.to_owned()),
-        networks: networks.iter().map(attachment).collect(),
+        networks: on(networks),
         ..SandboxCreate::default()
     };
     client.sandbox_create(create).map(drop)
+}
+
+/// Networks to join, as they come.
+pub(crate) fn on(networks: &[&str]) -> Vec<NetworkAttachment> {
+    let attachment = |network: &&str| NetworkAttachment {
+        network: (*network).to_owned(),
+        ..NetworkAttachment::default()
+    };
+    networks.iter().map(attachment).collect()
 }
 
 /// Asserts that one sandbox reaches every address that another has on a network of both.

@@ -5,10 +5,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tombolo_api::{Address, Client, ClientError, NetworkConnect, NetworkDisconnect};
+use tombolo_api::{
+    Address, Client, ClientError, NetworkConnect, NetworkDisconnect, PublicationSpec, SandboxCreate,
+};
+use tombolo_lab::node::wait_until;
+use tombolo_tests::Stage;
 
+use crate::away::keeper;
+use crate::ports::{SOCKETS, assert_published, assert_taken, taken, tcp, udp};
 use crate::scene::{
-    Answer, assert_in_touch, make_network, make_sandbox, records, runs, scene, start,
+    Answer, PATIENCE, assert_in_touch, make_network, on, records, runs, scene, start,
 };
 
 /// Environment variable with the length of the storm in seconds.
@@ -24,6 +30,8 @@ const SANDBOXES: u64 = 4;
 struct Known {
     exists: Option<bool>,
     running: Option<bool>,
+    /// Its second port is published, besides the one with which it was made.
+    published: Option<bool>,
 }
 
 /// A sequence of numbers (SplitMix64).
@@ -43,7 +51,7 @@ impl Numbers {
 fn nothing_acknowledged_is_lost_and_nothing_else_is_left() {
     let Some(mut stage) = scene() else { return };
     let before = stage.traces().unwrap();
-    let known_before = records(&stage);
+    let (known_before, free) = (records(&stage), taken(&stage));
     let seconds = std::env::var(SECONDS)
         .ok()
         .and_then(|text| text.parse().ok());
@@ -62,8 +70,13 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_left() {
         let mut numbers = Numbers(7);
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(100 + numbers.draw(900)));
-            stage.kill().unwrap();
-            start(&mut stage, &[]);
+            if numbers.draw(4) == 0 {
+                stage.shell("kill -9 $(cat /run/tombolo/keeper.pid) 2>/dev/null || true");
+            }
+            if numbers.draw(6) > 0 {
+                stage.kill().unwrap();
+                start(&mut stage, &[]);
+            }
         }
         over.store(true, Ordering::Relaxed);
         clients
@@ -82,20 +95,38 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_left() {
         if let Some(exists) = known.exists {
             assert_eq!(found.is_ok(), exists, "{name}, known as {known:?}");
         }
-        let Ok(_) = found else { continue };
-        if let (Some(true), Some(running)) = (known.exists, known.running) {
-            assert_eq!(runs(&stage, name), running, "{name}, known as {known:?}");
+        if found.is_ok() {
+            assert_as_known(&stage, name, *known);
+            stage.client().sandbox_delete(name, false).unwrap();
         }
-        if runs(&stage, name) {
-            assert_in_touch(&stage, "p", name);
-        }
-        stage.client().sandbox_delete(name, false).unwrap();
     }
     for n in 0..CLIENTS {
         drop(stage.client().network_delete(&format!("own{n}")));
     }
     stage.assert_traces(&before);
     assert_eq!(records(&stage), known_before);
+    assert_taken(&stage, &free, "at the end");
+    stage.stop().unwrap();
+    let ended = wait_until(PATIENCE, || keeper(&stage).is_none());
+    assert!(ended, "a keeper of nothing is left");
+    assert_eq!(stage.shell("ss -H -lntu"), "", "somebody still listens");
+}
+
+/// Asserts that a sandbox is as its client left it, and within reach.
+#[track_caller]
+fn assert_as_known(stage: &Stage, name: &str, known: Known) {
+    if known.exists == Some(true) {
+        let now = Known {
+            running: known.running.and(Some(runs(stage, name))),
+            published: known.published.and(Some(has_second(stage, name))),
+            ..known
+        };
+        assert_eq!(now, known, "{name}");
+    }
+    if runs(stage, name) {
+        assert_in_touch(stage, "p", name);
+        assert_published(stage, name);
+    }
 }
 
 /// Asks at random until the storm is over; what it knows at the end, and how many answers it got.
@@ -116,6 +147,7 @@ fn client(n: u64, socket: &Path, over: &AtomicBool) -> (BTreeMap<String, Known>,
         let state = known.entry(name.clone()).or_insert(Known {
             exists: Some(false),
             running: None,
+            published: None,
         });
         let (done, what) = ask(client, &mut numbers, &name, n);
         match done {
@@ -130,6 +162,7 @@ fn client(n: u64, socket: &Path, over: &AtomicBool) -> (BTreeMap<String, Known>,
                     state.exists = None;
                 }
                 state.running = None;
+                state.published = None;
                 connection = None;
             }
         }
@@ -143,6 +176,8 @@ enum What {
     Delete,
     Stop,
     Start,
+    Publish,
+    Unpublish,
     Other,
 }
 
@@ -151,10 +186,20 @@ fn after(state: Known, what: What) -> Known {
         What::Create => Known {
             exists: Some(true),
             running: Some(true),
+            published: Some(false),
         },
         What::Delete => Known {
             exists: Some(false),
             running: None,
+            published: None,
+        },
+        What::Publish => Known {
+            published: Some(true),
+            ..state
+        },
+        What::Unpublish => Known {
+            published: Some(false),
+            ..state
         },
         What::Stop => Known {
             running: Some(false),
@@ -170,8 +215,25 @@ fn after(state: Known, what: What) -> Known {
 
 fn ask(client: &mut Client, numbers: &mut Numbers, name: &str, n: u64) -> (Answer, What) {
     let own = format!("own{n}");
-    match numbers.draw(12) {
-        0..=3 => (make_sandbox(client, name, &["one", "two"]), What::Create),
+    match numbers.draw(16) {
+        0..=3 => (make(client, name, ports(name)[0]), What::Create),
+        12..=13 => {
+            let forms = publications(ports(name)[1]);
+            (
+                client.publications_add(name, forms).map(drop),
+                What::Publish,
+            )
+        }
+        14 => {
+            let port = ports(name)[1];
+            let words = publications(port).iter().map(words).collect();
+            (client.publications_remove(name, words), What::Unpublish)
+        }
+        15 => {
+            // Everybody wants this one.
+            let wanted = vec![tcp("8179", "179")];
+            (client.publications_add(name, wanted).map(drop), What::Other)
+        }
         4..=5 => (client.sandbox_delete(name, false), What::Delete),
         6 => (client.sandbox_stop(name).map(drop), What::Stop),
         7 => (client.sandbox_start(name).map(drop), What::Start),
@@ -192,4 +254,53 @@ fn ask(client: &mut Client, numbers: &mut Numbers, name: &str, n: u64) -> (Answe
             (client.network_disconnect(&own, disconnect), What::Other)
         }
     }
+}
+
+/// The first two of the ports that belong to a sandbox such as `c2-3`.
+fn ports(name: &str) -> [u16; 2] {
+    let number = |at: usize| u16::from(name.as_bytes()[at] - b'0');
+    let first = SOCKETS.start() + number(1) * 24 + number(3) * 6;
+    [first, first + 3]
+}
+
+/// What is published together at a port and the two that follow it.
+fn publications(port: u16) -> Vec<PublicationSpec> {
+    let (range, large) = (
+        format!("{}-{}", port + 1, port + 2),
+        format!("{0}00-{0}99", u32::from(port) - 7_900),
+    );
+    vec![
+        tcp(&port.to_string(), "80"),
+        udp(&range, "81-82"),
+        PublicationSpec {
+            from: ["192.0.2.1", "2001:db8::1"].map(str::to_owned).to_vec(),
+            ..tcp(&large, &large)
+        },
+    ]
+}
+
+/// How a publication is named to take it back.
+fn words(publication: &PublicationSpec) -> String {
+    let host = publication.host.as_deref().unwrap_or_default();
+    let (container, protocol) = (&publication.container, publication.protocol);
+    format!("{host}:{container}/{protocol}")
+}
+
+fn make(client: &mut Client, name: &str, port: u16) -> Answer {
+    let create = SandboxCreate {
+        name: Some(name.to_owned()),
+        networks: on(&["one", "two"]),
+        publish: publications(port),
+        ..SandboxCreate::default()
+    };
+    client.sandbox_create(create).map(drop)
+}
+
+/// Whether the second port of a sandbox is published.
+fn has_second(stage: &Stage, name: &str) -> bool {
+    let host = ports(name)[1].to_string();
+    let publications = stage.inspect(name).publications;
+    publications
+        .iter()
+        .any(|p| p.host.as_deref() == Some(&host))
 }

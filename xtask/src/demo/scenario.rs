@@ -1,5 +1,7 @@
 //! What the demo shows, step by step.
 
+mod published;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -60,6 +62,10 @@ impl<'a> Scenario<'a> {
         self.reach_each_other()?;
         self.reach_the_outside()?;
         self.isolation()?;
+        self.published()?;
+        self.filtered()?;
+        self.wide()?;
+        self.linked()?;
         self.pictures()?;
         self.crash(dropped)?;
         self.stop_and_start()?;
@@ -225,6 +231,7 @@ impl<'a> Scenario<'a> {
         self.must_fail("no daemon answers", ps)?;
         let curl = self.tombolo("exec app curl -sS --max-time 5 http://10.80.0.2/");
         self.must("everything goes on without it", View::All, curl)?;
+        self.kept()?;
         self.start_daemon()?;
         let drift = self.tombolo("drift");
         self.must(
@@ -299,15 +306,15 @@ impl<'a> Scenario<'a> {
         self.steps.step("Removing everything");
         let rm = self.tombolo("network rm web");
         self.must_fail("a network in use stays", rm)?;
-        let rm = self.tombolo("rm -f www echo app visitor");
+        let rm = self.tombolo("rm -f www echo app visitor shop old wide db friend stranger");
         self.must("the sandboxes are removed", View::Nothing, rm)?;
-        let rm = self.tombolo("network rm web back vault");
+        let rm = self.tombolo("network rm web back vault apart");
         self.must("and the networks", View::Nothing, rm)?;
         if let Some(daemon) = self.daemon.take() {
             self.steps.typed("kill $DAEMON");
             daemon.signal("TERM")?;
         }
-        Ok(())
+        self.keeper_ends()
     }
 
     fn nothing_left(&mut self) -> Result<()> {
@@ -476,6 +483,7 @@ fn host_state(scratch: &Scratch) -> Result<BTreeSet<String>> {
         "ip -6 rule",
         "ip neighbour show nud permanent",
         "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.accept_ra",
+        "sysctl net.ipv4.ip_local_reserved_ports",
     ] {
         let mut words = line.split(' ');
         let mut command = scratch.host(words.next().unwrap_or_default());
@@ -535,6 +543,7 @@ fn programs(scratch: &Scratch) -> Result<Vec<String>> {
         "tombolo",
         "http.server",
         "udp.py",
+        "mirror.py inside",
         "sleep infinity",
         "ping ",
     ];
