@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
 use tombolo_core::{
-    Command, Controller, Decision, Effect, Event, JobId, Notice, Reject, Reply, RequestId, Write,
-    record,
+    Code, Command, Controller, Decision, Effect, Event, JobId, Notice, Reject, Reply, RequestId,
+    Write, record,
 };
 use tombolo_kernel::{Kernel, Scope};
 use tombolo_netstate::{Key, Netns, Plan};
@@ -110,6 +110,7 @@ impl Engine {
         let show = Show::of(&request);
         let answer = match self.understand(request.clone()) {
             Ok(Some((command, chosen))) => {
+                let show = show.with(&command);
                 let pending = Pending {
                     show,
                     chosen,
@@ -376,24 +377,28 @@ impl Engine {
         self.outside.refresh(&self.controller, &self.kernel, id);
     }
 
+    /// What a request would do.
+    fn plan(&self, request: Request) -> Result<Response, Reject> {
+        let Some((command, chosen)) = self.understand(request)? else {
+            let message = "this command changes nothing";
+            return Err(Reject::new(Code::InvalidCombination, "plan", message));
+        };
+        let run = self.controller.dry_run(now_ms(), command);
+        publish::release(&self.kernel, &chosen);
+        let run = run?;
+        let operations = run.ops.into_iter();
+        let operations = operations.map(|(op, owners)| view::operation(&op, owners));
+        Ok(Response::Operations(types::Operations {
+            operations: operations
+                .chain(run.edges.iter().map(view::message))
+                .collect(),
+        }))
+    }
+
     fn look(&self, request: Request) -> Result<Response, ApiError> {
         if let Request::Plan(plan) = request {
-            let refused = |reject: Reject| translate::api_error(&reject);
-            let mut command =
-                translate::planned_command(plan.command, &Namespaces).map_err(refused)?;
-            let chosen =
-                publish::choose(&self.controller, &self.kernel, &mut command).map_err(refused)?;
-            let run = self.controller.dry_run(now_ms(), command);
-            publish::release(&self.kernel, &chosen);
-            let run = run.map_err(refused)?;
-            let operations = run
-                .ops
-                .into_iter()
-                .map(|(op, owners)| view::operation(&op, owners))
-                .chain(run.edges.iter().map(view::message));
-            return Ok(Response::Operations(types::Operations {
-                operations: operations.collect(),
-            }));
+            let request = translate::planned_request(plan.command);
+            return self.plan(request).map_err(|r| translate::api_error(&r));
         }
         queries::answer(
             &self.controller,
@@ -410,12 +415,12 @@ impl Engine {
 
     fn reply(&mut self, request: RequestId, reply: Result<Reply, Reject>) {
         let waiting = self.pending.get(&request);
-        let show = waiting.map_or(Show::Whole, |pending| pending.show);
+        let show = waiting.map_or(Show::Whole, |pending| pending.show.clone());
         if let (Err(reject), false) = (&reply, self.pending.contains_key(&request)) {
             tracing::warn!(%reject, "a task of the daemon's own failed");
         }
         let answer = match reply {
-            Ok(reply) => queries::reply(&self.controller, self.places(), show, reply),
+            Ok(reply) => queries::reply(&self.controller, self.places(), &show, reply),
             Err(reject) => Err(translate::api_error(&reject)),
         };
         self.answer(request, answer);

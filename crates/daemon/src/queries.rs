@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use tombolo_api::types::{self, Counts, Info, Version};
 use tombolo_api::{ApiError, ErrorCode, Request, Response};
-use tombolo_core::model::{Endpoint, Network, Sandbox};
-use tombolo_core::{Controller, Reference, Reject, Reply};
+use tombolo_core::model::{Endpoint, Network, Publication, Sandbox};
+use tombolo_core::{Command, Controller, Reference, Reject, Reply};
 use tombolo_kernel::Kernel;
 
 use crate::config::Config;
@@ -42,14 +42,14 @@ impl Daemon {
 }
 
 /// What of an outcome the one who asked wants to see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Show {
     /// The object that was made or changed.
     Whole,
     /// What differs, rather than what was mended.
     Drift,
-    /// The publications of the sandbox that was changed.
-    Publications,
+    /// These publications of the sandbox that was changed.
+    Publications(Vec<Publication>),
     /// That it is done.
     Done,
 }
@@ -59,9 +59,16 @@ impl Show {
     pub(crate) fn of(request: &Request) -> Self {
         match request {
             Request::Drift => Self::Drift,
-            Request::PublicationsAdd { .. } => Self::Publications,
             Request::PublicationsRemove { .. } => Self::Done,
             _ => Self::Whole,
+        }
+    }
+
+    /// The same for what the request turned out to be.
+    pub(crate) fn with(self, command: &Command) -> Self {
+        match command {
+            Command::Publish { publications, .. } => Self::Publications(publications.clone()),
+            _ => self,
         }
     }
 }
@@ -120,6 +127,20 @@ pub(crate) fn answer(
     }
 }
 
+/// The publications of a sandbox that are to be shown.
+fn shown(controller: &Controller, sandbox: &Sandbox, show: &Show) -> Vec<types::Publication> {
+    let all = view::publication::publications(controller, sandbox);
+    let Show::Publications(wanted) = show else {
+        return all;
+    };
+    let is_wanted = |p: &Publication| wanted.iter().any(|w| w.is_same_place(p));
+    let records = sandbox.spec.publications.iter();
+    let pairs = all.into_iter().zip(records);
+    pairs
+        .filter_map(|(view, record)| is_wanted(record).then_some(view))
+        .collect()
+}
+
 fn publications(controller: &Controller, reference: String) -> Result<Response, ApiError> {
     let sandbox = controller.find_sandbox(&Reference(reference));
     let sandbox = sandbox.map_err(|reject| api_error(&reject))?;
@@ -141,7 +162,7 @@ fn explanation(controller: &Controller, reference: String) -> Result<Response, A
 pub(crate) fn reply(
     controller: &Controller,
     places: view::Places<'_>,
-    show: Show,
+    show: &Show,
     reply: Reply,
 ) -> Result<Response, ApiError> {
     let gone = |what: &str| {
@@ -160,11 +181,11 @@ pub(crate) fn reply(
             Some(endpoint) => Ok(Response::Endpoint(view::endpoint(controller, endpoint))),
             None => Err(gone("endpoint")),
         },
-        Reply::Sandbox(_) if show == Show::Done => Ok(Response::Done),
+        Reply::Sandbox(_) if *show == Show::Done => Ok(Response::Done),
         Reply::Sandbox(id) => match controller.sandbox(id) {
-            Some(sandbox) if show == Show::Publications => Ok(Response::Publications(
-                view::publication::publications(controller, sandbox),
-            )),
+            Some(sandbox) if matches!(show, Show::Publications(_)) => {
+                Ok(Response::Publications(shown(controller, sandbox, show)))
+            }
             Some(sandbox) => Ok(Response::Sandbox(view::sandbox(
                 controller, sandbox, places,
             ))),
@@ -181,7 +202,7 @@ pub(crate) fn reply(
         })),
         Reply::Operations { ops, failures } => {
             let operations: Vec<_> = ops.iter().map(|op| view::operation(op, vec![])).collect();
-            if show == Show::Drift {
+            if *show == Show::Drift {
                 return Ok(Response::Operations(types::Operations { operations }));
             }
             let failures = failures

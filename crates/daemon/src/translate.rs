@@ -101,12 +101,9 @@ pub(crate) fn command(
     Ok(Some(command))
 }
 
-/// The command that is to be tried out.
-pub(crate) fn planned_command(
-    command: types::Command,
-    namespaces: &dyn NetnsLookup,
-) -> Result<Command, Reject> {
-    let request = match command {
+/// The request that is to be tried out.
+pub(crate) fn planned_request(command: types::Command) -> Request {
+    match command {
         types::Command::NetworkCreate(create) => Request::NetworkCreate(create),
         types::Command::NetworkDelete { reference } => Request::NetworkDelete { reference },
         types::Command::NetworkConnect { reference, connect } => {
@@ -136,14 +133,13 @@ pub(crate) fn planned_command(
         },
         types::Command::SandboxStop { reference } => Request::SandboxStop { reference },
         types::Command::SandboxStart { reference } => Request::SandboxStart { reference },
-    };
-    self::command(request, namespaces)?.ok_or_else(|| {
-        Reject::new(
-            Code::InvalidCombination,
-            "plan",
-            "this command changes nothing",
-        )
-    })
+        types::Command::PublicationsAdd { reference, add } => {
+            Request::PublicationsAdd { reference, add }
+        }
+        types::Command::PublicationsRemove { reference, remove } => {
+            Request::PublicationsRemove { reference, remove }
+        }
+    }
 }
 
 fn connect_command(reference: String, connect: types::NetworkConnect) -> Result<Command, Reject> {

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::EndpointCreate;
 use super::network::{NetworkConnect, NetworkCreate, NetworkDisconnect};
+use super::publication::{PublicationsAdd, PublicationsRemove};
 use super::sandbox::SandboxCreate;
 
 /// Asks what a command would do, without doing it.
@@ -83,6 +84,20 @@ pub enum Command {
     SandboxStart {
         /// Which one.
         reference: String,
+    },
+    /// Publish ports of a sandbox, or change who may use them.
+    PublicationsAdd {
+        /// Which sandbox.
+        reference: String,
+        /// What to publish.
+        add: PublicationsAdd,
+    },
+    /// Withdraw published ports of a sandbox.
+    PublicationsRemove {
+        /// Which sandbox.
+        reference: String,
+        /// Which ports.
+        remove: PublicationsRemove,
     },
 }
 

@@ -1,13 +1,16 @@
 //! `tombolo plan`.
 
 use clap::{Args, Subcommand};
-use tombolo_api::{Command, Operations, PlanRequest};
+use tombolo_api::{
+    Command, Operations, PlanRequest, PublicationSpec, PublicationsAdd, PublicationsRemove,
+};
 
 use super::drift::write_operations;
 use super::{endpoint, network, sandbox};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::output::write_json;
+use crate::translate::publish;
 
 /// The command that is planned.
 #[derive(Debug, Subcommand)]
@@ -21,6 +24,9 @@ pub(crate) enum PlanCommand {
     /// Make, remove, stop or start a sandbox
     #[command(subcommand)]
     Sandbox(PlanSandbox),
+    /// Publish ports, or withdraw published ones
+    #[command(subcommand)]
+    Publish(PlanPublish),
 }
 
 /// Flags of every plan.
@@ -95,12 +101,34 @@ pub(crate) enum PlanSandbox {
     Start(PlanReference),
 }
 
+/// What is planned for published ports.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanPublish {
+    /// Publish ports, or change who may use them
+    Add {
+        #[command(flatten)]
+        sandbox: PlanReference,
+        /// Written as for `run --publish`
+        #[arg(required = true, value_name = "PORT", value_parser = publish::publication)]
+        publications: Vec<PublicationSpec>,
+    },
+    /// Withdraw published ports
+    Rm {
+        #[command(flatten)]
+        sandbox: PlanReference,
+        /// Written as for `publish rm`
+        #[arg(required = true, value_name = "PORT")]
+        publications: Vec<String>,
+    },
+}
+
 /// Prints the operations that a command would carry out.
 pub(super) fn execute(command: PlanCommand, context: &mut Context<'_>) -> Result<(), CommandError> {
     let (command, flags) = match command {
         PlanCommand::Network(command) => network_command(command)?,
         PlanCommand::Endpoint(command) => endpoint_command(command),
         PlanCommand::Sandbox(command) => sandbox_command(command)?,
+        PlanCommand::Publish(command) => publish_command(command),
     };
     let plan: Operations = context.client()?.plan(PlanRequest { command })?;
     if flags.json {
@@ -185,4 +213,23 @@ fn sandbox_command(command: PlanSandbox) -> Result<(Command, PlanFlags), Command
             (Command::SandboxStart { reference }, flags)
         }
     })
+}
+
+fn publish_command(command: PlanPublish) -> (Command, PlanFlags) {
+    match command {
+        PlanPublish::Add {
+            sandbox: PlanReference { reference, flags },
+            publications,
+        } => {
+            let add = PublicationsAdd { publications };
+            (Command::PublicationsAdd { reference, add }, flags)
+        }
+        PlanPublish::Rm {
+            sandbox: PlanReference { reference, flags },
+            publications,
+        } => {
+            let remove = PublicationsRemove { publications };
+            (Command::PublicationsRemove { reference, remove }, flags)
+        }
+    }
 }
