@@ -9,5 +9,6 @@ mod life;
 mod links;
 mod matrix;
 mod obeyed;
+mod programs;
 mod refused;
 mod talk;

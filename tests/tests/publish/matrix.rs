@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use tombolo_api::Protocol;
-use tombolo_lab::node::{FAR_V4, FAR_V6, NODE_V4, NODE_V6, ROUTER_V4, ROUTER_V6};
+use tombolo_lab::node::{FAR_V4, FAR_V6, NODE_V4, NODE_V6, ROUTER_V4, ROUTER_V6, wait_until};
+use tombolo_tests::stage::PATIENCE;
 use tombolo_tests::{Place, Stage};
 
 use crate::talk::{Sees, Server, Way, ask, assert_ways};
@@ -389,8 +390,10 @@ fn the_first_packet_finds_a_sandbox_that_has_not_spoken_yet() {
             let _server = Server::at(&s, &name, 80..=80);
             let to = SocketAddr::new(address.parse().unwrap(), port);
             // Neither the host nor the sandbox has had a reason to ask who has which address.
-            let found = ask(&stage.far(), None, Protocol::Tcp, to);
-            assert!(found.is_some(), "network create {options}: {to}");
+            let found = wait_until(PATIENCE, || {
+                ask(&stage.far(), None, Protocol::Tcp, to).is_some()
+            });
+            assert!(found, "network create {options}: {to}");
         }
     }
 }

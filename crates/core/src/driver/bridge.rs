@@ -219,7 +219,9 @@ pub fn endpoint_objects(
                 announce: (!hub).then_some(mac),
             }),
         );
-        if hub {
+        // The host knows its endpoints without asking, where it is a part of the network at all.
+        let isolated = network.spec.gateway_mode(ip.is_ipv6()) == GatewayMode::Isolated;
+        if !network.existing && !isolated {
             objects.insert(
                 Key::Neighbour(NeighbourKey {
                     netns: Netns::Host,
@@ -333,7 +335,8 @@ fn add_veth(
                 isolated,
                 flood: !hub,
                 hairpin: false,
-                direct: (hub && context.facts.bridge_nf).then_some(veth.core),
+                // Not where somebody else may give the bridge another hardware address.
+                direct: (context.facts.bridge_nf && !network.existing).then_some(veth.core),
             }),
             ipv6: false,
             link_local: false,
@@ -448,6 +451,8 @@ fn alias(network: &Network) -> std::sync::Arc<str> {
 
 fn bridge_link(network: &Network, leaf: Option<u16>, context: Context<'_>) -> LinkSpec {
     let id = network.id.0.to_be_bytes();
+    let isolated = network.spec.gateway_mode6 == GatewayMode::Isolated;
+    let ipv6 = leaf.is_none() && network.spec.ipv6 && !isolated;
     LinkSpec {
         kind: LinkKind::Bridge {
             snooping: false,
@@ -459,10 +464,9 @@ fn bridge_link(network: &Network, leaf: Option<u16>, context: Context<'_>) -> Li
         },
         mtu: mtu::effective(network, context),
         port: None,
-        ipv6: leaf.is_none()
-            && network.spec.ipv6
-            && network.spec.gateway_mode6 != GatewayMode::Isolated,
-        link_local: false,
+        ipv6,
+        // Whoever asks for neighbours needs an address to ask from.
+        link_local: ipv6 && network.spec.multicast,
         alias: alias(network),
     }
 }

@@ -50,7 +50,9 @@ impl<'a> Run<'a> {
                 settings.pardons.push(pardon);
             }
             (before, Some(bridge)) => {
-                let (target, program) = self.target(socket, link.key, bridge)?;
+                // On a plain link layer, frames to others are none of the host's business.
+                let all = link.spec.port.as_ref().is_none_or(|port| !port.flood);
+                let (target, program) = self.target(socket, link.key, (bridge, all))?;
                 let new = before.is_none();
                 let pardons = tc::lead(&mut settings.batch, link.index, &target, new);
                 settings.pardons.extend(pardons);
@@ -64,20 +66,24 @@ impl<'a> Run<'a> {
         &mut self,
         socket: &Socket,
         key: &LinkKey,
-        bridge: IfName,
+        (bridge, all): (IfName, bool),
     ) -> Result<(Target, Arc<OwnedFd>), Failure> {
         let whole = Key::Link(key.clone());
         let device = LinkKey {
             netns: key.netns.clone(),
             name: bridge,
         };
-        let index = self.index_of(socket, &device).ok_or_else(|| {
-            Failure::because("set up", &whole, format!("there is no bridge {bridge}"))
-        })?;
+        let absent = || Failure::because("set up", &whole, format!("there is no bridge {bridge}"));
+        let (index, only) = if all {
+            (self.index_of(socket, &device).ok_or_else(absent)?, None)
+        } else {
+            let record = self.look_up(socket, &device).ok_or_else(absent)?;
+            (record.index, record.mac)
+        };
         let program = self
             .kernel
             .programs
-            .leading_to(index)
+            .leading_to(index, only)
             .map_err(|error| failed(key, &Refusal::from_io(&error)))?;
         let target = Target {
             index,
