@@ -71,6 +71,8 @@ pub struct Controller {
     departing: BTreeMap<Key, LinkKey>,
     /// What the sysctls that we set were before us.
     sysctls_before: BTreeMap<String, String>,
+    /// Counts changes of sysctls, wanted or put back.
+    settings_changed: u64,
     /// Leaf bridges that exist or may exist.
     live_leaves: BTreeSet<(NetworkId, u16)>,
     /// Subjects whose plan is out of date because facts changed while they were busy.
@@ -128,6 +130,7 @@ impl Controller {
             repair: repair::Schedule::default(),
             departing: BTreeMap::new(),
             sysctls_before: BTreeMap::new(),
+            settings_changed: 0,
             live_leaves: BTreeSet::new(),
             stale: BTreeSet::new(),
         }

@@ -63,13 +63,15 @@ pub fn host_objects(large_ranges: &[PortRange], kept: &[&str], context: Context<
         objects.insert(Key::Element(key), Spec::Element(ElementSpec::new(data)));
     }
     let before = context.facts.sysctls.get(reserved::SYSCTL);
+    let local = context.facts.sysctls.get(reserved::LOCAL);
+    let large_ranges = reserved::sparing(large_ranges, local.map_or("", String::as_str));
     if let (Some(before), false) = (before, large_ranges.is_empty()) {
         objects.insert(
             Key::Sysctl(SysctlKey {
                 path: reserved::SYSCTL.into(),
             }),
             Spec::Sysctl(SysctlSpec {
-                value: reserved::with(before, large_ranges).into(),
+                value: reserved::with(before, &large_ranges).into(),
                 restore: before.as_str().into(),
             }),
         );

@@ -21,6 +21,9 @@ pub struct Facts {
     pub ipv6: bool,
     /// Values of the sysctls that we may set, as found.
     pub sysctls: BTreeMap<String, String>,
+    /// How many of them we had changed when they were read ([`crate::Controller::settings_changed`]): values from
+    /// before a change of ours say nothing about what was there before us.
+    pub settings_changed: u64,
     /// Identity of this node, from which its unique local addresses are made.
     pub node: [u8; 16],
     /// Chains of others that drop forwarded packets which they do not know: where our bridges need a permission.

@@ -21,7 +21,7 @@ use tombolo_store::{Durability, Embedded, Expect, Store};
 
 use crate::config::Config;
 use crate::crash;
-use crate::limits::{INLINE_OPS_MAX, WRITE_OVERHEAD_BYTES};
+use crate::limits::{INLINE_OPS_MAX, OUTCOME_BYTES, WRITE_OVERHEAD_BYTES};
 use crate::outside::Outside;
 use crate::publish::{self, Chosen};
 use crate::queries::{self, Daemon, Show};
@@ -301,10 +301,24 @@ impl Engine {
         };
         let newer = writes.iter().map(|write| (&write.key, &write.value));
         let batch: BTreeMap<_, _> = self.unsaved.iter().chain(newer).collect();
-        let done = batch
-            .into_iter()
-            .map(|(key, value)| store_write(key, value.clone()))
-            .collect::<Result<Vec<_>, String>>()
+        // What is begun must be able to say how it ended.
+        let intends = writes.iter().any(|write| write.intent_of.is_some());
+        let bytes = |write: &Write| write.value.as_ref().map_or(0, Vec::len);
+        let own: usize = writes.iter().map(bytes).sum();
+        let wanted = OUTCOME_BYTES + 2 * own as u64;
+        let room = match intends {
+            true => self.store.make_room(wanted),
+            false => Ok(()),
+        };
+        let writes_of = |batch: BTreeMap<&String, &Option<Vec<u8>>>| {
+            let pairs = batch.into_iter();
+            pairs
+                .map(|(key, value)| store_write(key, value.clone()))
+                .collect::<Result<Vec<_>, String>>()
+        };
+        let done = room
+            .map_err(|error| error.to_string())
+            .and_then(|()| writes_of(batch))
             .and_then(|writes| commit_in_parts(&*self.store, writes, durability));
         if done.is_ok() {
             self.unsaved.clear();

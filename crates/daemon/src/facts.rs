@@ -17,6 +17,8 @@ pub(crate) struct Known {
     pub(crate) node: [u8; 16],
     /// Where its relay takes what the kernel cannot translate.
     pub(crate) relay_port: Option<u16>,
+    /// How many settings of the kernel the controller has changed.
+    pub(crate) settings_changed: u64,
 }
 
 /// Looks at the host.
@@ -33,6 +35,7 @@ pub(crate) fn read(kernel: &Kernel, known: Known) -> Result<Facts, String> {
         "net/ipv4/ip_forward",
         "net/ipv6/conf/all/forwarding",
         reserved::SYSCTL,
+        reserved::LOCAL,
     ];
     for path in paths
         .map(str::to_owned)
@@ -82,6 +85,7 @@ pub(crate) fn read(kernel: &Kernel, known: Known) -> Result<Facts, String> {
         sysctls,
         node: known.node,
         relay_port: known.relay_port,
+        settings_changed: known.settings_changed,
         forward_chains: host.forward_chains.into_iter().map(forward_chain).collect(),
         input_filtered: host.input_filtered,
         bridge_nf: host.bridge_nf,

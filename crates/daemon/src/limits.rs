@@ -70,3 +70,7 @@ pub(crate) const SPECS_MAX: usize = 1_024;
 
 /// Longest path of a Unix socket in bytes (`sun_path` of unix(7), without its end).
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Bytes that the store must have room for before an intent is stored, besides twice its own: for what becomes of
+/// it and of those under way.
+pub(crate) const OUTCOME_BYTES: u64 = 48 * 1024;

@@ -85,8 +85,13 @@ impl Outside {
         self.files.sweep(controller)
     }
 
-    /// Tells firewalld which bridges there are.
+    /// Tells firewalld which bridges there are, and the relay which networks are internal.
     pub(crate) fn tell_bridges(&self, controller: &Controller) {
+        let internal = controller
+            .networks()
+            .filter(|network| network.spec.internal);
+        let subnets = internal.flat_map(|network| network.pools.iter().map(|pool| pool.subnet));
+        self.relay.keep_in(subnets.collect());
         let networks = controller.networks();
         let own = networks.filter(|n| n.spec.driver == Driver::Bridge && !n.existing);
         let bridges: BTreeSet<String> = own.map(|network| network.device.clone()).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tombolo_api::types;
 use tombolo_core::command::PublicationMatch;
+use tombolo_core::limits::RANGE_SOCKETS_MAX;
 use tombolo_core::model::{Publication, Sandbox, SandboxState};
 use tombolo_core::{Code, Command, Controller, Reference, Reject};
 use tombolo_kernel::{Kernel, Pick, PortError, Ports};
@@ -35,7 +36,8 @@ pub(crate) fn choose(
             .and_then(|()| fill(kernel.ports(), publications, &mut chosen)),
         Command::StartSandbox { sandbox, picked } => match controller.find_sandbox(sandbox) {
             Ok(found) if found.state == SandboxState::Stopped => {
-                repick(kernel.ports(), found, picked, &mut chosen)
+                check_sockets(None, &found.spec.publications)
+                    .and_then(|()| repick(kernel.ports(), found, picked, &mut chosen))
             }
             _ => Ok(()),
         },
@@ -97,6 +99,15 @@ fn pick(
     within: Option<PortRange>,
     chosen: &mut Chosen,
 ) -> Result<PortRange, Reject> {
+    let object = || format!("{}/{}", publication.container, publication.protocol);
+    if publication.count() > RANGE_SOCKETS_MAX {
+        let message = format!(
+            "{} ports in a row are to be chosen; at most {RANGE_SOCKETS_MAX} can be",
+            publication.count()
+        );
+        return Err(Reject::new(Code::LimitReached, object(), message)
+            .hint("name the ports of the host for larger ranges"));
+    }
     let address = publication.address.unwrap_or(HostAddress::Any);
     let wish = Pick {
         protocol: publication.protocol,
@@ -105,14 +116,13 @@ fn pick(
         within,
     };
     let range = ports.pick(&wish).map_err(|error| {
-        let object = format!("{}/{}", publication.container, publication.protocol);
         let code = match &error {
             PortError::Taken { .. } | PortError::NoneFree { .. } => Code::PortTaken,
             PortError::NoSuchAddress { .. } => Code::AddressNotHere,
             PortError::TooMany { .. } => Code::LimitReached,
             PortError::Look { .. } | PortError::Other { .. } => Code::Kernel,
         };
-        Reject::new(code, object, with_sources(&error)).hint("name a port of the host")
+        Reject::new(code, object(), with_sources(&error)).hint("name a port of the host")
     })?;
     chosen.push((publication.protocol, address, range));
     Ok(range)

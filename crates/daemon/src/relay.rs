@@ -25,6 +25,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use ipnet::IpNet;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tombolo_netstate::object::port::{PortKey, Protocol};
@@ -194,7 +195,8 @@ impl Relay {
     /// each given by its port. A socket that it has already may be given again, by any descriptor.
     ///
     /// Routes hold when this returns, and sockets that are no longer wanted are closed; connections that the
-    /// routes no longer allow end a moment later. If it fails, nothing has changed.
+    /// routes no longer allow end a moment later. A socket that cannot be had is told, and the rest holds all the
+    /// same: nothing that was taken back may stay open because of it.
     pub(crate) fn set(
         &self,
         owner: &str,
@@ -203,10 +205,13 @@ impl Relay {
     ) -> Result<(), SetError> {
         let owner: Arc<str> = owner.into();
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = Ok(());
         let mut doors = Vec::with_capacity(listeners.len());
         for (key, port, fd) in listeners {
-            let listener = listener(&key, port, fd)?;
-            doors.push((Door::Port(key, port), Some(listener)));
+            match listener(&key, port, fd) {
+                Ok(listener) => doors.push((Door::Port(key, port), Some(listener))),
+                Err(error) => refused = Err(error),
+            }
         }
         let ports: Vec<Door> = doors.iter().map(|(door, _)| door.clone()).collect();
         let none = Held::default();
@@ -222,9 +227,13 @@ impl Relay {
                 kept.push(path.clone());
                 doors.push((door, None));
             } else if !made.contains_key(path) {
-                let (file, listener) = SocketFile::make(path)?;
-                made.insert(path.clone(), file);
-                doors.push((door, Some(Listener::Unix(listener))));
+                match SocketFile::make(path) {
+                    Ok((file, listener)) => {
+                        made.insert(path.clone(), file);
+                        doors.push((door, Some(Listener::Unix(listener))));
+                    }
+                    Err(error) => refused = Err(error.into()),
+                }
             }
         }
         let had_doors = !before.ports.is_empty() || !before.files.is_empty();
@@ -238,7 +247,12 @@ impl Relay {
         if !ports.is_empty() || !files.is_empty() {
             all.insert(owner, Held { ports, files });
         }
-        Ok(())
+        refused
+    }
+
+    /// Names the subnets whose endpoints have no way to other networks, and none through the relay.
+    pub(crate) fn keep_in(&self, internal: Vec<IpNet>) {
+        self.shared.routes().keep_in(internal);
     }
 
     /// Ends all that an owner has.

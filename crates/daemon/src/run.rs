@@ -278,7 +278,8 @@ fn depends_on_host(request: &Request) -> bool {
 
 /// Handles what other threads send and what the clock asks for.
 async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
-    let mut facts_at: Option<Instant> = None;
+    // What changed while the daemon started was not heard of.
+    let mut facts_at: Option<Instant> = Some(Instant::now());
     let mut again_at: Option<Instant> = None;
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     loop {
@@ -332,6 +333,7 @@ async fn read_facts(shared: &Shared) {
         let known = facts::Known {
             node: facts.node,
             relay_port: facts.relay_port,
+            settings_changed: engine.controller.settings_changed(),
         };
         (Arc::clone(&engine.kernel), known)
     };

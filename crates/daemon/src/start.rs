@@ -88,6 +88,7 @@ pub(crate) fn controller(
     let known = facts::Known {
         node: node.id,
         relay_port,
+        settings_changed: 0,
     };
     let facts = facts::read(kernel, known).map_err(anyhow::Error::msg)?;
     let pools = DefaultPools::new(config.default_address_pools.clone())?;

@@ -44,7 +44,10 @@ const INGRESS: u32 = 1;
 /// The programs that are loaded, each by the number of the device to which it leads. Numbers are not given out
 /// twice, so that one of a device that is gone is merely of no use; they all go when there are too many.
 #[derive(Debug, Default)]
-pub(crate) struct Programs(Mutex<BTreeMap<(u32, Option<Mac>), Arc<OwnedFd>>>);
+pub(crate) struct Programs(Mutex<BTreeMap<Target, Arc<OwnedFd>>>);
+
+/// Number of a device, and the only hardware address whose frames go there.
+type Target = (u32, Option<Mac>);
 
 impl Programs {
     /// The program that leads to that device, loaded at first use; with a hardware address, only what is sent

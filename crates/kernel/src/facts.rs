@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use tombolo_netstate::IfName;
 use tombolo_netstate::object::foreign::AcceptKey;
 
 use crate::kernel::{Kernel, lock};
-use crate::limits::FILTER_MEMORY;
+use crate::limits::{FILTER_MEMORY, SYSCTL_BYTES};
 use crate::netlink::link::{Kind, LinkRecord};
 use crate::netlink::route::{RouteRecord, Whose};
 use crate::netlink::{address, link, route};
@@ -209,18 +209,34 @@ pub(crate) fn host_facts(kernel: &Kernel) -> Result<HostFacts, FactsError> {
     })
 }
 
+/// What was found of the rules of others.
+#[derive(Debug, Default)]
+pub(crate) struct ForeignMemory {
+    /// At the last look that succeeded.
+    last: Foreign,
+    /// When a filter for the host's own packets was first missed.
+    pub(crate) vanished: Option<Instant>,
+}
+
 /// What the rules of others do; nothing on a kernel without nf_tables. A filter that has just vanished still
-/// counts: firewalls are restarted and reloaded, and nothing may be opened for the moment between.
+/// counts: firewalls are restarted and reloaded, and nothing may be opened for the moment between. Nor may
+/// anything be because a look failed.
 fn foreign_rules(kernel: &Kernel) -> Foreign {
-    let mut found = foreign::look(&kernel.nft).unwrap_or_else(|error| {
-        tracing::debug!(%error, "the rules of others cannot be read");
-        Foreign::default()
-    });
-    let mut filtered = lock(&kernel.input_filtered);
-    if found.input_filtered {
-        *filtered = Some(Instant::now());
+    let mut memory = lock(&kernel.foreign_memory);
+    let mut found = match foreign::look(&kernel.nft) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::debug!(%error, "the rules of others cannot be read");
+            return memory.last.clone();
+        }
+    };
+    if found.input_filtered || !memory.last.input_filtered {
+        memory.vanished = None;
+    } else {
+        let since = *memory.vanished.get_or_insert_with(Instant::now);
+        found.input_filtered = since.elapsed() < FILTER_MEMORY;
     }
-    found.input_filtered = filtered.is_some_and(|seen| seen.elapsed() < FILTER_MEMORY);
+    memory.last = found.clone();
     found
 }
 
@@ -331,7 +347,18 @@ fn parse_release(text: &str) -> Option<(u32, u32)> {
 
 /// Reads a kernel setting of the calling thread's namespace.
 pub(crate) fn read_sysctl(path: &str) -> io::Result<String> {
-    let text = fs::read_to_string(Path::new("/proc/sys").join(path))?;
+    let path = Path::new("/proc/sys").join(path);
+    let mut bytes = Vec::new();
+    for size in SYSCTL_BYTES {
+        // One read must get everything: a list is not gone on with where a read before has ended.
+        bytes.resize(size, 0);
+        let length = fs::File::open(&path)?.read(&mut bytes)?;
+        if length < size {
+            bytes.truncate(length);
+            break;
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
     Ok(text.trim_end_matches('\n').to_owned())
 }
 

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::object::port;
@@ -15,6 +14,7 @@ use tombolo_netstate::{Key, Mac, Plan, Report};
 
 use crate::bpf::Programs;
 use crate::conntrack::Conntrack;
+use crate::facts::ForeignMemory;
 use crate::limits::{GROUP_GRAVEYARD, GROUP_NURSERY, IDLE_SOCKETS_MAX, IFINDEX_BASE};
 use crate::netlink::link::LinkRecord;
 use crate::netlink::socket::Protocol;
@@ -69,8 +69,8 @@ pub struct Kernel {
     ports: Ports,
     /// The user's own rules, to be put back when our table vanishes.
     user_rules: Mutex<UserRules>,
-    /// When rules of others for the host's own packets were last seen to refuse some.
-    pub(crate) input_filtered: Mutex<Option<Instant>>,
+    /// What was last found of the rules of others.
+    pub(crate) foreign_memory: Mutex<ForeignMemory>,
     pub(crate) conntrack: Conntrack,
     /// Those that hand packets to bridges.
     pub(crate) programs: Programs,
@@ -109,7 +109,7 @@ impl Kernel {
                 keeper: None,
             })),
             user_rules: Mutex::default(),
-            input_filtered: Mutex::default(),
+            foreign_memory: Mutex::default(),
             conntrack: Conntrack::open().map_err(OpenError::Socket)?,
             programs: Programs::default(),
             ipv6: Path::new("/proc/sys/net/ipv6").exists(),

@@ -115,3 +115,6 @@ pub const FORGET_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long a filter for the host's own packets counts as there after it has vanished.
 pub const FILTER_MEMORY: Duration = Duration::from_secs(10);
+
+/// Bytes that are read of a kernel setting: most have a few, a list of ports has up to the second number.
+pub const SYSCTL_BYTES: [usize; 2] = [4 * 1024, 512 * 1024];

@@ -43,6 +43,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// durably as asked. The visible state is then unchanged.
     fn commit(&self, writes: Vec<Write>, durability: Durability) -> Result<Revision, CommitError>;
 
+    /// Sees to it that commits of so many bytes together will not be refused for want of space: what is begun
+    /// must be able to say how it ended. A store that cannot know says that there is room.
+    fn make_room(&self, bytes: u64) -> Result<(), CommitError>;
+
     /// The changes under `prefix` in commits after `from`, oldest first. A watch ends with
     /// [`WatchEnd::Lagged`] when changes were lost to it: list again and start a new one.
     ///

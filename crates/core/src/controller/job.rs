@@ -329,6 +329,8 @@ impl Controller {
             self.leaving.entry(key).or_default();
         }
         let mut erased = Vec::new();
+        let is_setting = |op: &&Op| matches!(op.key, Key::Sysctl(_));
+        self.settings_changed += plan.ops.iter().filter(is_setting).count() as u64;
         for (op, outcome) in plan.ops.iter().zip(&report.outcomes) {
             match outcome {
                 Outcome::Failed { error, .. } => {

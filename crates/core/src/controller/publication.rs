@@ -117,17 +117,23 @@ impl Controller {
         targets: &Targets<'_>,
     ) -> Result<(), Reject> {
         let context = self.context();
-        if publication.count() > RANGE_SOCKETS_MAX
+        if !publish::can_be_relayed(publication)
             && publish::obeys(publication, targets, context)
             && publish::FAMILIES
                 .iter()
                 .any(|ipv6| targets.relayed(*ipv6).is_some())
         {
-            let message = format!(
-                "{} ports are to obey the host's firewall; at most {RANGE_SOCKETS_MAX} of one range can",
-                publication.count()
-            );
-            return Err(Reject::new(Code::LimitReached, &sandbox.name, message).hint(
+            let (code, message) = if publication.count() > RANGE_SOCKETS_MAX {
+                let count = publication.count();
+                let message = format!(
+                    "{count} ports are to obey the host's firewall; at most {RANGE_SOCKETS_MAX} of one range can"
+                );
+                (Code::LimitReached, message)
+            } else {
+                let message = "no SCTP port can obey the host's firewall".to_owned();
+                (Code::InvalidCombination, message)
+            };
+            return Err(Reject::new(code, &sandbox.name, message).hint(
                 "publish fewer, or say obey-host-firewall=false and name who may use them with from=",
             ));
         }

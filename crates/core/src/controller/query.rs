@@ -135,6 +135,11 @@ impl Controller {
         &self.facts
     }
 
+    /// How many changes of the kernel's settings there were, to be given with facts that are read from now on.
+    pub fn settings_changed(&self) -> u64 {
+        self.settings_changed
+    }
+
     /// What we believe the kernel holds of ours.
     pub fn believed(&self) -> &Objects {
         &self.believed

@@ -362,7 +362,11 @@ impl Controller {
 
     /// Takes new facts; networks that follow the uplink are planned anew.
     pub(super) fn set_facts(&mut self, now_ms: u64, mut facts: Facts, decision: &mut Decision) {
-        facts.sysctls.extend(self.sysctls_before.clone());
+        if facts.settings_changed == self.settings_changed {
+            facts.sysctls.extend(self.sysctls_before.clone());
+        } else {
+            facts.sysctls.clone_from(&self.facts.sysctls);
+        }
         let follows = facts.uplink_mtu() != self.facts.uplink_mtu()
             || facts
                 .uplinks

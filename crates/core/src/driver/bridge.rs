@@ -517,6 +517,8 @@ fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {
     add(SetName::Bridges, vec![name], vec![]);
     if network.spec.icc {
         add(SetName::Intra, vec![name, name], vec![]);
+    } else {
+        add(SetName::Apart, vec![name, name], vec![]);
     }
     if network.spec.internal {
         add(SetName::Internal, vec![name], vec![]);

@@ -103,6 +103,10 @@ fn forward() -> Chain {
         rule(vec![from(SetName::Internal)], Verdict::Drop),
         rule(vec![to(SetName::Internal)], Verdict::Drop),
         rule(vec![to(SetName::Bridges), Published], Verdict::Accept),
+        rule(
+            vec![In(vec![InputInterface, OutputInterface], SetName::Apart)],
+            Verdict::Drop,
+        ),
     ]);
     for (family, ports, ranges) in [
         (V4, SetName::Routed4, SetName::RoutedRange4),
@@ -258,11 +262,12 @@ fn prerouting() -> Chain {
     )
 }
 
-/// Published ports, for what arrives. What is published at a loopback address is for the host alone, and a
-/// link-local source cannot be routed.
+/// Published ports, for what arrives. What is published at a loopback address is for the host alone, a link-local
+/// source cannot be routed, and from an internal network no way leads to another one.
 fn publish() -> Chain {
     let mut rules = vec![
         rule(vec![Condition::Elsewhere], Verdict::Return),
+        rule(vec![from(SetName::Internal)], Verdict::Return),
         rule(
             vec![
                 Condition::Arrived,

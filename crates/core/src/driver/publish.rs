@@ -39,6 +39,9 @@ pub struct Targets<'a>(pub [Option<Target<'a>>; 2]);
 pub enum Path {
     /// None: nobody reaches it.
     Closed,
+    /// None, although its ports are held: the host's firewall is to decide, and the relay that would ask it cannot
+    /// carry this.
+    Barred,
     /// The kernel translates.
     Kernel,
     /// The kernel hands connections to the relay, which opens others to the sandbox.
@@ -99,12 +102,15 @@ pub fn obeys_by_default(context: Context<'_>) -> bool {
 /// Whether the host's own firewall decides about a publication.
 pub fn obeys(publication: &Publication, targets: &Targets<'_>, context: Context<'_>) -> bool {
     let network = || targets.networks().find_map(|n| n.spec.obey_host_firewall);
-    // The relay speaks no SCTP.
-    publication.protocol != Protocol::Sctp
-        && publication
-            .obey_host_firewall
-            .or_else(network)
-            .unwrap_or_else(|| obeys_by_default(context))
+    publication
+        .obey_host_firewall
+        .or_else(network)
+        .unwrap_or_else(|| obeys_by_default(context))
+}
+
+/// Whether the relay can carry a publication.
+pub fn can_be_relayed(publication: &Publication) -> bool {
+    publication.count() <= RANGE_SOCKETS_MAX && publication.protocol != Protocol::Sctp
 }
 
 /// The way of a publication in a family.
@@ -126,10 +132,9 @@ pub fn path(
         return Path::Closed;
     }
     if obeys(publication, targets, context) {
-        return if publication.count() <= RANGE_SOCKETS_MAX {
-            Path::Listen
-        } else {
-            Path::Closed
+        return match can_be_relayed(publication) {
+            true => Path::Listen,
+            false => Path::Barred,
         };
     }
     match (target, ipv6) {
@@ -153,7 +158,7 @@ pub fn held_at(
     let on_host = |ipv6| {
         matches!(
             path(publication, targets, ipv6, context),
-            Path::Kernel | Path::Redirect | Path::Listen
+            Path::Kernel | Path::Redirect | Path::Listen | Path::Barred
         )
     };
     let wanted = address(publication, targets);
@@ -237,7 +242,7 @@ fn add_path(
         ipv6,
     };
     match path {
-        Path::Closed | Path::Listen | Path::Routed => {}
+        Path::Closed | Path::Barred | Path::Listen | Path::Routed => {}
         Path::Kernel => {
             place.add_translation(objects, relayed);
             let pair = vec![Field::Address(relayed), Field::Address(relayed)];

@@ -55,6 +55,8 @@ pub(crate) struct Routes {
     ports: BTreeMap<PortPlace, Vec<(Arc<str>, Route)>>,
     sockets: BTreeMap<PathBuf, Vec<(Arc<str>, Route)>>,
     owners: BTreeMap<Arc<str>, Vec<Place>>,
+    /// Whose endpoints have no way to other networks.
+    internal: Vec<IpNet>,
 }
 
 type PortPlace = (Protocol, HostAddress, u16);
@@ -122,6 +124,9 @@ impl Routes {
         } else {
             HostAddress::AnyV4
         };
+        if self.internal.iter().any(|net| net.contains(&client)) {
+            return None;
+        }
         let port = destination.port();
         let routes = [HostAddress::One(ip), every, HostAddress::Any]
             .into_iter()
@@ -138,6 +143,11 @@ impl Routes {
             let owner = Arc::clone(owner);
             Some(Found { owner, target })
         })
+    }
+
+    /// See [`super::Relay::keep_in`].
+    pub(super) fn keep_in(&mut self, internal: Vec<IpNet>) {
+        self.internal = internal;
     }
 
     /// Where what comes to a Unix socket goes.
@@ -199,6 +209,27 @@ mod tests {
         let (destination, client) = (destination.parse().unwrap(), client.parse().unwrap());
         let found = routes.find(Protocol::Tcp, destination, client)?;
         Some(format!("{} {}", found.owner, found.target))
+    }
+
+    #[test]
+    fn endpoints_of_internal_networks_are_kept_in() {
+        let mut routes = Routes::default();
+        let route = Route {
+            protocol: Protocol::Tcp,
+            entrance: Entrance::Ports {
+                address: HostAddress::Any,
+                ports: PortRange::one(80).unwrap(),
+            },
+            from: vec![],
+            target_v4: Some(Ipv4Addr::new(10, 0, 0, 2)),
+            target_v6: None,
+            first: 8080,
+        };
+        routes.set(&Arc::from("web"), vec![route]);
+        assert!(find(&routes, "192.0.2.1:80", "10.7.0.2").is_some());
+        routes.keep_in(vec!["10.7.0.0/16".parse().unwrap()]);
+        assert_eq!(find(&routes, "192.0.2.1:80", "10.7.0.2"), None);
+        assert!(find(&routes, "192.0.2.1:80", "10.8.0.2").is_some());
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn local_range() -> PortRange {
 
 /// Those that it does not hand out all the same.
 fn reserved_ports() -> Vec<PortRange> {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let text = crate::facts::read_sysctl("net/ipv4/ip_local_reserved_ports").unwrap_or_default();
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         PortRange::new(first.parse().ok()?, last.parse().ok()?).ok()

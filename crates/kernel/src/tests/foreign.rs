@@ -239,8 +239,14 @@ fn a_filter_that_vanishes_counts_as_there_for_a_while() {
         run("nft", &["flush", "ruleset"]);
         assert!(is_filtered(), "it may be back in a moment");
         let long_ago = Instant::now().checked_sub(FILTER_MEMORY);
-        *lock(&kernel.input_filtered) = long_ago;
+        lock(&kernel.foreign_memory).vanished = long_ago;
         assert!(!is_filtered());
+        run("iptables-nft", &["-P", "INPUT", "DROP"]);
+        assert!(is_filtered());
+        // However long nobody looked: what counts is when it was missed.
+        std::thread::sleep(FILTER_MEMORY / 100);
+        run("nft", &["flush", "ruleset"]);
+        assert!(is_filtered(), "missed a moment ago");
     });
 }
 

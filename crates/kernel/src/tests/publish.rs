@@ -203,6 +203,7 @@ fn sets_without_families(objects: &mut Objects) {
     let fields = vec![net("::/0"), UDP, net("::1/128"), ports("8100-8199")];
     element(objects, SetName::RelayRange6, fields, vec![]);
     let bridge = Field::Name(name("tb0"));
+    element(objects, SetName::Apart, vec![bridge, bridge], vec![]);
     for set in [
         SetName::Internal,
         SetName::Others,

@@ -44,6 +44,9 @@ pub enum SetName {
     Bridges,
     /// `ifname . ifname`: pairs between which new connections may be opened.
     Intra,
+    /// `ifname . ifname`: a bridge with itself, whose endpoints reach each other by nothing but links and what is
+    /// published on the host.
+    Apart,
     /// `ifname`: bridges whose networks are internal.
     Internal,
     /// `ifname`: bridges of other engines, kept apart from ours.
@@ -142,9 +145,10 @@ pub enum Field {
 
 impl SetName {
     /// Every set, in the order in which the table declares them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Bridges,
         Self::Intra,
+        Self::Apart,
         Self::Internal,
         Self::Others,
         Self::Leaves,
@@ -182,6 +186,7 @@ impl SetName {
         match self {
             Self::Bridges => "bridges",
             Self::Intra => "intra",
+            Self::Apart => "apart",
             Self::Internal => "internal",
             Self::Others => "others",
             Self::Leaves => "leaves",

@@ -1,5 +1,7 @@
 //! The file that keeps the commits.
 
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -27,6 +29,8 @@ pub(super) struct Log {
     distrusted: bool,
     /// Length below which no compaction is tried, after one has failed.
     compact_from: u64,
+    /// End of the room that the file system keeps for the file.
+    room_until: u64,
     buffer: Vec<u8>,
 }
 
@@ -59,6 +63,7 @@ impl Log {
             generation: 0,
             distrusted: false,
             compact_from: 0,
+            room_until: len,
             buffer: Vec::new(),
         }
     }
@@ -69,6 +74,30 @@ impl Log {
         publish_draft(&directory)?;
         sync_directory(&directory)?;
         Ok(Self::new(directory, file, len))
+    }
+
+    /// Sees to it that so many bytes can be appended, by having the file system keep room for them; one that
+    /// cannot keep any is taken at its word.
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), LogError> {
+        let wanted = self.len + bytes;
+        if wanted <= self.room_until {
+            return Ok(());
+        }
+        // Twice as much, so that it is asked for once in a while only.
+        for bytes in [2 * bytes, bytes] {
+            match keep_room(&self.file, self.len, bytes) {
+                Ok(()) => {
+                    self.room_until = self.len + bytes;
+                    return Ok(());
+                }
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+                Err(errno) if bytes == wanted - self.len => {
+                    return Err(self.error("make room for", errno.into()));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Appends a commit. After an error the log is as before.
@@ -85,6 +114,7 @@ impl Log {
         if let Err(source) = self.file.write_all_at(&self.buffer, self.len) {
             // Bytes behind the end would be in the way of the next record if they are longer.
             self.distrusted = self.file.set_len(self.len).is_err();
+            self.room_until = self.len;
             return Err(self.error("append to", source));
         }
         if durability == Durability::Power
@@ -93,6 +123,7 @@ impl Log {
             self.distrusted = true;
             // Best effort: a refused commit should not come back if we die before the rewrite.
             let _ = self.file.set_len(self.len);
+            self.room_until = self.len;
             return Err(self.error("sync", source));
         }
         self.len += self.buffer.len() as u64;
@@ -167,6 +198,7 @@ impl Log {
         let (file, len) = write_draft(&self.directory, state)?;
         publish_draft(&self.directory)?;
         self.file = Arc::new(file);
+        self.room_until = len;
         self.len = len;
         self.synced = len;
         self.generation += 1;
@@ -250,6 +282,13 @@ fn write_snapshot(file: &File, state: &State) -> io::Result<u64> {
     }
     file.write_all_at(&buffer, offset)?;
     Ok(offset + buffer.len() as u64)
+}
+
+/// Has the file system keep `bytes` behind `from` for the file, whose length stays as it is.
+fn keep_room(file: &File, from: u64, bytes: u64) -> Result<(), Errno> {
+    let number = |value: u64| i64::try_from(value).map_err(|_| Errno::EFBIG);
+    let flags = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(file, flags, number(from)?, number(bytes)?)
 }
 
 fn publish_draft(directory: &Path) -> Result<(), LogError> {

@@ -232,6 +232,14 @@ impl Store for Embedded {
         self.commit_held(&mut *self.hold_log()?, writes, durability)
     }
 
+    fn make_room(&self, bytes: u64) -> Result<(), CommitError> {
+        let mut log = self.hold_log()?;
+        if log.is_distrusted() {
+            log.rewrite(&self.snapshot()?)?;
+        }
+        Ok(log.make_room(bytes)?)
+    }
+
     fn watch(&self, prefix: &Prefix, from: Revision) -> Result<Watch, WatchError> {
         self.write_state()?.watch(prefix, from)
     }

@@ -1,5 +1,7 @@
 //! Things that happen at an awkward moment.
 
+use tombolo_netstate::{Key, Spec};
+
 use super::script;
 use super::world::World;
 use crate::command::{Command, Reference};
@@ -110,4 +112,33 @@ fn a_pruning_leaves_what_is_being_joined() {
     assert!(world.answers[&joined].is_ok() && world.answers[&pruned].is_ok());
     assert_eq!(world.controller.counts(), (1, 1, 1));
     world.check();
+}
+
+/// A setting that was read while it was ours, and is told after it was put back, is not what was there before us.
+#[test]
+fn settings_that_were_read_too_early_are_not_taken_for_the_hosts_own() {
+    const SETTING: &str = "net/ipv4/ip_local_reserved_ports";
+    let mut world = World::new();
+    world.facts.sysctls.insert(SETTING.into(), "22".into());
+    world.tell_facts();
+    let range = "run c1 web publish=20000-20999:20000-20999";
+    for line in ["network web", range] {
+        world.ask(script::command(line).unwrap()).unwrap().unwrap();
+    }
+    let mut early = world.facts.clone();
+    early.settings_changed = world.controller.settings_changed();
+    early
+        .sysctls
+        .insert(SETTING.into(), "22,20000-20999".into());
+    let stop = script::command("stop c1").unwrap();
+    world.ask(stop).unwrap().unwrap();
+    world.handle(Event::Facts(Box::new(early)));
+    let start = script::command("start c1").unwrap();
+    world.ask(start).unwrap().unwrap();
+    let believed = world.controller.believed();
+    let settings = believed.iter().filter_map(|(key, spec)| match (key, spec) {
+        (Key::Sysctl(key), Spec::Sysctl(spec)) if &*key.path == SETTING => Some(&*spec.restore),
+        _ => None,
+    });
+    assert_eq!(settings.collect::<Vec<_>>(), ["22"]);
 }

@@ -113,6 +113,11 @@ const CASES: &[(&[&str], &str, Code)] = &[
         "run c a publish=1000-1999:1000-1999;obey",
         Code::LimitReached,
     ),
+    (
+        &["network a"],
+        "run c a publish=5000:5000;sctp;obey",
+        Code::InvalidCombination,
+    ),
     (&["network a"], "run c a link=x", Code::UnknownSandbox),
     (
         &["network a", "run d a", "stop d"],

@@ -188,6 +188,7 @@ impl World {
 
     /// New facts are seen.
     pub(super) fn tell_facts(&mut self) {
+        self.facts.settings_changed = self.controller.settings_changed();
         self.handle(Event::Facts(Box::new(self.facts.clone())));
     }
 

@@ -230,7 +230,7 @@ fn a_unix_socket_leads_inside_and_goes_with_its_route() {
 }
 
 #[test]
-fn a_refused_change_changes_nothing() {
+fn a_socket_that_cannot_be_had_keeps_nothing_open_and_nothing_shut() {
     let folder = tempfile::tempdir().unwrap();
     let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
     std::fs::write(&bad, "mine").unwrap();
@@ -245,9 +245,16 @@ fn a_refused_change_changes_nothing() {
     let refused = relay.set("a", routes, vec![]);
     let occupied = matches!(refused, Err(SetError::Unix(UnixError::Occupied(_))));
     assert!(occupied, "{refused:?}");
-    assert!(!good.exists());
-    let mut client = published.connect();
-    say(&mut client, &mut accept(&listener), "as before");
+    // With this copy of the socket the last one goes.
+    let port = published.port;
+    drop(published);
+    let again = TcpStream::connect(("127.0.0.1", port));
+    assert!(again.is_err(), "taken back and still open");
+    let mut client = UnixStream::connect(&good).unwrap();
+    client.write_all(b"the other one").unwrap();
+    let mut heard = [0; 13];
+    accept(&listener).read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"the other one");
 }
 
 #[test]

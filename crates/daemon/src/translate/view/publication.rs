@@ -26,7 +26,9 @@ fn publication(sandbox: &Sandbox, published: &Published) -> types::Publication {
         network,
     } = published;
     let socket = publication.socket.as_ref();
-    let open = paths.iter().any(|path| *path != Path::Closed);
+    let open = paths
+        .iter()
+        .any(|path| !matches!(path, Path::Closed | Path::Barred));
     let leads = targets.iter().any(Option::is_some);
     let on_host = paths
         .iter()
@@ -68,7 +70,7 @@ fn distinct(targets: &[Option<IpAddr>; 2]) -> Vec<IpAddr> {
 
 fn way(path: Path) -> Option<types::Path> {
     match path {
-        Path::Closed => None,
+        Path::Closed | Path::Barred => None,
         Path::Kernel => Some(types::Path::Kernel),
         Path::Redirect | Path::Listen => Some(types::Path::Relay),
         Path::Routed => Some(types::Path::Routed),

@@ -17,6 +17,9 @@ pub(crate) fn forgotten(
         Some(Field::Address(ip)) => Some(*ip),
         _ => None,
     };
+    if have.is_some() && want.is_none() && admits(key.set) {
+        return of(key, Stale::Untranslated);
+    }
     let stale = match (target(have), target(want)) {
         (Some(old), new) if have != want && (new.is_some() || want.is_none()) => {
             Stale::Towards(old)
@@ -30,10 +33,33 @@ pub(crate) fn forgotten(
     begun.then_some(flows)
 }
 
+/// Whether elements of a set let connections in that nothing translates.
+fn admits(set: SetName) -> bool {
+    matches!(
+        set,
+        SetName::Routed4
+            | SetName::Routed6
+            | SetName::RoutedRange4
+            | SetName::RoutedRange6
+            | SetName::Links4
+            | SetName::Links6
+    )
+}
+
 fn of(key: &ElementKey, stale: Stale) -> Option<Flows> {
     let ipv6 = match key.set {
-        SetName::PublishAny4 | SetName::PublishAt4 | SetName::PublishRange4 => false,
-        SetName::PublishAny6 | SetName::PublishAt6 | SetName::PublishRange6 => true,
+        SetName::PublishAny4
+        | SetName::PublishAt4
+        | SetName::PublishRange4
+        | SetName::Routed4
+        | SetName::RoutedRange4
+        | SetName::Links4 => false,
+        SetName::PublishAny6
+        | SetName::PublishAt6
+        | SetName::PublishRange6
+        | SetName::Routed6
+        | SetName::RoutedRange6
+        | SetName::Links6 => true,
         _ => return None,
     };
     let flows = |protocol, to: Option<IpAddr>, ports, from| Flows {
@@ -58,6 +84,25 @@ fn of(key: &ElementKey, stale: Stale) -> Option<Flows> {
             PortRange::one(*port).ok()?,
             None,
         )),
+        [
+            Field::Address(ip),
+            Field::Protocol(protocol),
+            Field::Port(port),
+        ] => Some(flows(
+            *protocol,
+            Some(*ip),
+            PortRange::one(*port).ok()?,
+            None,
+        )),
+        [
+            Field::Net(from),
+            Field::Net(to),
+            Field::Protocol(protocol),
+            Field::Ports(ports),
+        ] => {
+            let from = (from.prefix_len() > 0).then_some(*from);
+            Some(flows(*protocol, Some(to.addr()), *ports, from))
+        }
         [
             Field::Net(from),
             Field::Protocol(protocol),
@@ -106,6 +151,24 @@ mod tests {
         assert_eq!(forgotten(&element(Protocol::Tcp), None, Some(&new)), None);
         let udp = forgotten(&element(Protocol::Udp), None, Some(&new)).unwrap();
         assert_eq!(udp.stale, Stale::Untranslated);
+    }
+
+    #[test]
+    fn what_is_let_in_untranslated_is_forgotten_when_it_no_longer_is() {
+        let fields = [
+            Field::Net("10.0.0.0/8".parse().unwrap()),
+            Field::Net("10.9.0.2/32".parse().unwrap()),
+            Field::Protocol(Protocol::Tcp),
+            Field::Ports("80-89".parse().unwrap()),
+        ];
+        let key = ElementKey::new(SetName::RoutedRange4, fields);
+        let there = ElementSpec::default();
+        let gone = forgotten(&key, Some(&there), None).unwrap();
+        assert_eq!(
+            gone.to_string(),
+            "tcp to 10.9.0.2:80-89 from 10.0.0.0/8 untranslated"
+        );
+        assert_eq!(forgotten(&key, None, Some(&there)), None);
     }
 
     #[test]

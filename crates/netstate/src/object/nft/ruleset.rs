@@ -221,7 +221,7 @@ impl Set {
             | SetName::Echo6
             | SetName::Open4
             | SetName::Open6 => (&[Interface], &[], false),
-            SetName::Intra => (&[Interface, Interface], &[], false),
+            SetName::Intra | SetName::Apart => (&[Interface, Interface], &[], false),
             SetName::Masquerade4 => (&[Ipv4], &[], INTERVAL),
             SetName::Masquerade6 => (&[Ipv6], &[], INTERVAL),
             SetName::Snat4 => (&[Ipv4], &[Ipv4], INTERVAL),
