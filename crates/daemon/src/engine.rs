@@ -301,24 +301,14 @@ impl Engine {
         };
         let newer = writes.iter().map(|write| (&write.key, &write.value));
         let batch: BTreeMap<_, _> = self.unsaved.iter().chain(newer).collect();
-        // What is begun must be able to say how it ended.
-        let intends = writes.iter().any(|write| write.intent_of.is_some());
-        let bytes = |write: &Write| write.value.as_ref().map_or(0, Vec::len);
-        let own: usize = writes.iter().map(bytes).sum();
-        let wanted = OUTCOME_BYTES + 2 * own as u64;
-        let room = match intends {
-            true => self.store.make_room(wanted),
-            false => Ok(()),
-        };
-        let writes_of = |batch: BTreeMap<&String, &Option<Vec<u8>>>| {
-            let pairs = batch.into_iter();
-            pairs
-                .map(|(key, value)| store_write(key, value.clone()))
-                .collect::<Result<Vec<_>, String>>()
-        };
-        let done = room
-            .map_err(|error| error.to_string())
-            .and_then(|()| writes_of(batch))
+        let done = self
+            .make_room(&writes)
+            .and_then(|()| {
+                let pairs = batch.into_iter();
+                pairs
+                    .map(|(key, value)| store_write(key, value.clone()))
+                    .collect()
+            })
             .and_then(|writes| commit_in_parts(&*self.store, writes, durability));
         if done.is_ok() {
             self.unsaved.clear();
@@ -328,6 +318,17 @@ impl Engine {
                 .extend(outcomes.map(|write| (write.key, write.value)));
         }
         done
+    }
+
+    /// What is begun must be able to say how it ended: intents are refused where their outcomes may not fit.
+    fn make_room(&self, writes: &[Write]) -> Result<(), String> {
+        if writes.iter().all(|write| write.intent_of.is_none()) {
+            return Ok(());
+        }
+        let bytes = |write: &Write| write.value.as_ref().map_or(0, Vec::len);
+        let own: usize = writes.iter().map(bytes).sum();
+        let room = self.store.make_room(OUTCOME_BYTES + 2 * own as u64);
+        room.map_err(|error| with_sources(&error))
     }
 
     fn apply(&mut self, job: JobId, plan: Plan, queue: &mut VecDeque<Event>) {
