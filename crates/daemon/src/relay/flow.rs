@@ -50,6 +50,8 @@ pub(crate) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     routes: Mutex<Routes>,
+    /// How much runs for each owner.
+    owned: Mutex<BTreeMap<(Arc<str>, Kind), u64>>,
     connections: AtomicU64,
     sessions: AtomicU64,
     total: AtomicU64,
@@ -72,7 +74,7 @@ pub(super) enum Origin {
 }
 
 /// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Connection,
     Session,
@@ -157,7 +159,12 @@ impl Shared {
         self.refused.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Lets a client in that has a route, while fewer than `most` run; counts it as refused else.
+    fn owned(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, Kind), u64>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a client in that has a route, while fewer than `most` run, and no more than three quarters of them for
+    /// one owner: whoever keeps one port busy leaves the others something. Counts it as refused else.
     pub(super) fn admit(
         self: &Arc<Self>,
         origin: &Origin,
@@ -168,10 +175,17 @@ impl Shared {
         let running = self.count(kind);
         let full = running.load(Ordering::SeqCst) >= most as u64;
         let found = if full { None } else { origin.find(&routes) };
-        let Some(found) = found else {
+        let share = (most - most / 4) as u64;
+        let mut owned = self.owned();
+        let has_share = |found: &Found| {
+            let key = (Arc::clone(&found.owner), kind);
+            owned.get(&key).is_none_or(|count| *count < share)
+        };
+        let Some(found) = found.filter(has_share) else {
             self.refuse();
             return None;
         };
+        *owned.entry((Arc::clone(&found.owner), kind)).or_default() += 1;
         running.fetch_add(1, Ordering::SeqCst);
         self.total.fetch_add(1, Ordering::SeqCst);
         let shared = Arc::clone(self);
@@ -275,6 +289,14 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.count(self.kind).fetch_sub(1, Ordering::SeqCst);
+        let mut owned = self.shared.owned();
+        let key = (Arc::clone(&self.found.owner), self.kind);
+        if let Some(count) = owned.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                owned.remove(&key);
+            }
+        }
     }
 }
 

@@ -194,6 +194,31 @@ fn connections_beyond_the_limit_are_closed_and_silent_ones_hold_only_their_own()
 }
 
 #[test]
+fn one_busy_owner_leaves_something_to_the_others() {
+    let bounds = Bounds {
+        connections: 4,
+        ..Bounds::default()
+    };
+    let (relay, busy, other) = (relay_within(bounds), Published::tcp(), Published::tcp());
+    let (listener, target) = server();
+    for (owner, published) in [("busy", &busy), ("other", &other)] {
+        let routes = vec![published.route(target)];
+        relay.set(owner, routes, published.listeners()).unwrap();
+    }
+    let silent: Vec<_> = (0..3)
+        .map(|_| (busy.connect(), accept(&listener)))
+        .collect();
+    let error = busy.connect().read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let mut client = other.connect();
+    say(&mut client, &mut accept(&listener), "served");
+    drop(silent);
+    wait(&relay, |counts| counts.connections == 1);
+    let mut again = busy.connect();
+    say(&mut again, &mut accept(&listener), "room");
+}
+
+#[test]
 fn a_unix_socket_leads_inside_and_goes_with_its_route() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("web.sock");
