@@ -157,9 +157,10 @@ fn protocol_family(family: Family) -> u32 {
 }
 
 fn put_test(list: &mut Writer, selectors: &[Selector], set: SetName, inverted: bool) {
-    put_selectors(list, REGISTER, selectors);
+    // Not where a map's answer goes: nft(8) would take what is left there for a part of it.
+    put_selectors(list, ASKED, selectors);
     put_expression(list, "lookup", |data| {
-        data.put_text(1, set.as_str()).put_be32(2, REGISTER);
+        data.put_text(1, set.as_str()).put_be32(2, ASKED);
         if inverted {
             data.put_be32(5, 1);
         }

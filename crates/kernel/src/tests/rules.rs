@@ -90,6 +90,18 @@ fn what_nft_has_no_words_for_says_in_a_comment_what_it_does() {
     });
 }
 
+/// Whoever saves the list of all rules for the next boot must be able to load it.
+#[test]
+fn what_nft_lists_can_be_loaded_again() {
+    on_host(0, |kernel| {
+        must_apply(kernel, &only_base(), &Objects::new());
+        let saved = run("nft", &["list", "ruleset"]);
+        assert!(saved.contains("chain publish-own"), "{saved}");
+        must_apply(kernel, &Objects::new(), &only_base());
+        nft_file(&saved);
+    });
+}
+
 #[test]
 fn elements_are_what_nft_shows() {
     on_host(0, |kernel| {
