@@ -83,6 +83,37 @@ impl NftSocket {
         let (socket, buffer) = &mut *guard;
         work(socket, buffer)
     }
+
+    /// The body of the answer of kind `answer` to a question about one thing; none when it is not there.
+    fn ask(&self, (asked, answer): (u16, u16), family: u8, attributes: &Writer) -> Option<Vec<u8>> {
+        let mut batch = Batch::default();
+        batch.push_bytes(SUBSYSTEM << 8 | asked, 0, &request(family, attributes));
+        let mut found = None;
+        self.with(|socket, buffer| {
+            batch.run_seeing(socket, buffer, &mut |message| {
+                if message.kind == SUBSYSTEM << 8 | answer {
+                    found = Some(message.body.to_vec());
+                }
+            })
+        });
+        found
+    }
+
+    /// Shows the body of each object that was asked for to `see`, which must forget what it saw at `None`.
+    fn dump(
+        &self,
+        asked: u16,
+        family: u8,
+        attributes: &Writer,
+        mut see: impl FnMut(Option<&[u8]>),
+    ) -> std::io::Result<()> {
+        let body = request(family, attributes);
+        self.with(|socket, buffer| {
+            socket.dump(SUBSYSTEM << 8 | asked, &body, buffer, |message| {
+                see(message.map(|message| message.body));
+            })
+        })
+    }
 }
 
 /// Requests that are carried out together or not at all.

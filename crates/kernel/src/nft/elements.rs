@@ -4,7 +4,7 @@ use tombolo_netstate::object::nft::ruleset::Set;
 use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName, TABLE};
 
 use super::field;
-use super::{CREATE, FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request};
+use super::{CREATE, FAMILY_INET, HEAD, NftSocket, Transaction, kind};
 use crate::limits::TRANSACTION_ELEMENTS_MAX;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_text};
 use crate::netlink::batch::Refusal;
@@ -207,18 +207,10 @@ pub(crate) fn dump_elements(
 ) -> std::io::Result<(Vec<(ElementKey, ElementSpec)>, usize)> {
     let mut asked = Writer::default();
     asked.put_text(1, TABLE).put_text(2, name.as_str());
-    let body = request(FAMILY_INET, &asked);
     let mut raw = Vec::new();
-    nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | kind::GET_ELEMENT,
-            &body,
-            buffer,
-            |message| match message {
-                None => raw.clear(),
-                Some(message) => read_elements(message.body, name, &mut raw),
-            },
-        )
+    nft.dump(kind::GET_ELEMENT, FAMILY_INET, &asked, |body| match body {
+        None => raw.clear(),
+        Some(body) => read_elements(body, name, &mut raw),
     })?;
     raw.sort();
     Ok(decode(&Set::of(name), &raw))

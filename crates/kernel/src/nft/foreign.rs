@@ -12,7 +12,7 @@ use tombolo_netstate::object::foreign::AcceptKey;
 use tombolo_netstate::object::nft::ruleset::Family;
 
 use super::expression::{Compare, REGISTER, put_code, put_compare, put_expression, put_meta};
-use super::{CREATE, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request};
+use super::{CREATE, HEAD, NftSocket, Transaction, kind};
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_be64, read_text};
 use crate::netlink::batch::Refusal;
 
@@ -155,23 +155,15 @@ fn dump_rules(
 ) -> io::Result<()> {
     let mut asked = Writer::default();
     asked.put_text(1, table).put_text(2, chain);
-    let body = request(family, &asked);
-    let dumped = nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | kind::GET_RULE,
-            &body,
-            buffer,
-            |message| match message {
-                None => see(None),
-                Some(message) => {
-                    let attributes = Attributes::after(message.body, HEAD);
-                    let text = |kind| attributes.find(kind).and_then(read_text);
-                    if text(1) == Some(table) && text(2) == Some(chain) {
-                        see(Some(message.body));
-                    }
-                }
-            },
-        )
+    let dumped = nft.dump(kind::GET_RULE, family, &asked, |body| match body {
+        None => see(None),
+        Some(body) => {
+            let attributes = Attributes::after(body, HEAD);
+            let text = |kind| attributes.find(kind).and_then(read_text);
+            if text(1) == Some(table) && text(2) == Some(chain) {
+                see(Some(body));
+            }
+        }
     });
     match dumped {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use tombolo_netstate::object::nft::{BaseSpec, Ruleset, TABLE};
 
-use super::{CREATE, FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request, user};
+use super::{CREATE, FAMILY_INET, HEAD, NftSocket, Transaction, kind, user};
 use crate::facts::BaseChain;
-use crate::netlink::Batch;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_be64, read_text};
 use crate::netlink::batch::Refusal;
 
@@ -51,21 +50,7 @@ pub(crate) fn is_there(nft: &NftSocket) -> bool {
 fn get_table(nft: &NftSocket) -> Option<Vec<u8>> {
     let mut asked = Writer::default();
     asked.put_text(1, TABLE);
-    let mut batch = Batch::default();
-    batch.push_bytes(
-        SUBSYSTEM << 8 | kind::GET_TABLE,
-        0,
-        &request(FAMILY_INET, &asked),
-    );
-    let mut found = None;
-    nft.with(|socket, buffer| {
-        batch.run_seeing(socket, buffer, &mut |message| {
-            if message.kind == SUBSYSTEM << 8 | kind::NEW_TABLE {
-                found = Some(message.body.to_vec());
-            }
-        })
-    });
-    found
+    nft.ask((kind::GET_TABLE, kind::NEW_TABLE), FAMILY_INET, &asked)
 }
 
 /// Our table as an object: its digest counts only while its chains and rules are all there.
@@ -94,24 +79,16 @@ pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
 fn count(nft: &NftSocket, asked: u16) -> io::Result<u32> {
     let mut attributes = Writer::default();
     attributes.put_text(1, TABLE);
-    let body = request(FAMILY_INET, &attributes);
     let mut count = 0;
-    nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | asked,
-            &body,
-            buffer,
-            |message| match message {
-                None => count = 0,
-                Some(message) => {
-                    let attributes = Attributes::after(message.body, HEAD);
-                    let ours = attributes.find(1).and_then(read_text) == Some(TABLE);
-                    let users = asked == kind::GET_RULE
-                        && attributes.find(2).and_then(read_text) == Some(user::CHAIN);
-                    count += u32::from(ours && !users);
-                }
-            },
-        )
+    nft.dump(asked, FAMILY_INET, &attributes, |body| match body {
+        None => count = 0,
+        Some(body) => {
+            let attributes = Attributes::after(body, HEAD);
+            let ours = attributes.find(1).and_then(read_text) == Some(TABLE);
+            let users = asked == kind::GET_RULE
+                && attributes.find(2).and_then(read_text) == Some(user::CHAIN);
+            count += u32::from(ours && !users);
+        }
     })?;
     Ok(count)
 }
@@ -128,20 +105,24 @@ pub(crate) fn delete_table(nft: &NftSocket) -> Result<(), Refusal> {
 
 /// The base chains of all tables but ours.
 pub(crate) fn dump_base_chains(nft: &NftSocket) -> io::Result<Vec<BaseChain>> {
-    let body = request(0, &Writer::default());
+    dump_others_chains(nft, read_base_chain)
+}
+
+/// What `read` makes of the chains of all tables but ours.
+pub(super) fn dump_others_chains<T>(
+    nft: &NftSocket,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<Vec<T>> {
     let mut chains = Vec::new();
-    nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | kind::GET_CHAIN,
-            &body,
-            buffer,
-            |message| match message {
-                None => chains.clear(),
-                Some(message) => chains.extend(read_base_chain(message.body)),
-            },
-        )
+    nft.dump(kind::GET_CHAIN, 0, &Writer::default(), |body| match body {
+        None => chains.clear(),
+        Some(body) => {
+            let table = Attributes::after(body, HEAD).find(1).and_then(read_text);
+            if body.first() != Some(&FAMILY_INET) || table != Some(TABLE) {
+                chains.extend(read(body));
+            }
+        }
     })?;
-    chains.retain(|chain: &BaseChain| chain.family != "inet" || chain.table != TABLE);
     Ok(chains)
 }
 

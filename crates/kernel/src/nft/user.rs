@@ -10,9 +10,8 @@ use std::io;
 use tombolo_netstate::object::nft::{SetName, TABLE};
 
 use super::table::read_base;
-use super::{APPEND, CREATE, FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, Transaction, kind, request};
+use super::{APPEND, CREATE, FAMILY_INET, HEAD, NftSocket, Transaction, kind};
 use crate::limits::USER_RULES_BYTES_MAX;
-use crate::netlink::Batch;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_text};
 
 mod replay;
@@ -102,19 +101,8 @@ fn push_group(transaction: &mut Transaction, group: &Group) {
 fn is_chain_there(nft: &NftSocket) -> bool {
     let mut asked = Writer::default();
     asked.put_text(1, TABLE).put_text(3, CHAIN);
-    let mut batch = Batch::default();
-    batch.push_bytes(
-        SUBSYSTEM << 8 | kind::GET_CHAIN,
-        0,
-        &request(FAMILY_INET, &asked),
-    );
-    let mut found = false;
-    nft.with(|socket, buffer| {
-        batch.run_seeing(socket, buffer, &mut |message| {
-            found |= message.kind == SUBSYSTEM << 8 | kind::NEW_CHAIN;
-        })
-    });
-    found
+    let question = (kind::GET_CHAIN, kind::NEW_CHAIN);
+    nft.ask(question, FAMILY_INET, &asked).is_some()
 }
 
 /// The attributes of each set of our table, by name.
@@ -133,23 +121,15 @@ fn dump_sets(nft: &NftSocket) -> io::Result<BTreeMap<String, Vec<u8>>> {
 
 /// The attributes of each object of our table that was asked for.
 fn dump(nft: &NftSocket, asked: u16, attributes: &Writer) -> io::Result<Vec<Vec<u8>>> {
-    let body = request(FAMILY_INET, attributes);
     let mut bodies: Vec<Vec<u8>> = Vec::new();
-    nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | asked,
-            &body,
-            buffer,
-            |message| match message {
-                None => bodies.clear(),
-                Some(message) => {
-                    let body = message.body.get(HEAD..).unwrap_or_default();
-                    if Attributes::of(body).find(1).and_then(read_text) == Some(TABLE) {
-                        bodies.push(body.to_vec());
-                    }
-                }
-            },
-        )
+    nft.dump(asked, FAMILY_INET, attributes, |body| match body {
+        None => bodies.clear(),
+        Some(body) => {
+            let body = body.get(HEAD..).unwrap_or_default();
+            if Attributes::of(body).find(1).and_then(read_text) == Some(TABLE) {
+                bodies.push(body.to_vec());
+            }
+        }
     })?;
     Ok(bodies)
 }

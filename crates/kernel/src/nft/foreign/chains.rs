@@ -7,9 +7,9 @@ use tombolo_netstate::object::nft::ruleset::Family;
 
 use super::{FORWARD, USER_CHAIN, dump_rules, expressions_of, protocol};
 use crate::limits::{DUMP_TRIES_MAX, FOREIGN_CHAINS_MAX};
-use crate::netlink::Batch;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_text};
-use crate::nft::{FAMILY_INET, HEAD, NftSocket, SUBSYSTEM, is_new_generation, kind, request};
+use crate::nft::table::dump_others_chains;
+use crate::nft::{HEAD, NftSocket, kind};
 
 /// `NF_INET_LOCAL_IN`.
 const HOOK_INPUT: u32 = 1;
@@ -68,7 +68,7 @@ pub(crate) fn look(nft: &NftSocket) -> io::Result<Foreign> {
 }
 
 fn look_once(nft: &NftSocket) -> io::Result<Foreign> {
-    let chains = dump_chains(nft)?;
+    let chains = dump_others_chains(nft, read_chain)?.into_iter().collect();
     Ok(Foreign {
         forward_chains: forward_chains(&chains),
         input_filtered: filters_input(nft, &chains)?,
@@ -77,39 +77,9 @@ fn look_once(nft: &NftSocket) -> io::Result<Foreign> {
 
 /// A number that changes with every transaction.
 fn generation(nft: &NftSocket) -> Option<u32> {
-    let mut batch = Batch::default();
-    let kind = SUBSYSTEM << 8 | kind::GET_GENERATION;
-    batch.push_bytes(kind, 0, &request(0, &Writer::default()));
-    let mut found = None;
-    nft.with(|socket, buffer| {
-        batch.run_seeing(socket, buffer, &mut |message| {
-            if is_new_generation(&message) {
-                found = Attributes::after(message.body, HEAD)
-                    .find(1)
-                    .and_then(read_be32);
-            }
-        })
-    });
-    found
-}
-
-fn dump_chains(nft: &NftSocket) -> io::Result<BTreeMap<Place, Option<Base>>> {
-    let body = request(0, &Writer::default());
-    let mut chains = BTreeMap::new();
-    nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | kind::GET_CHAIN,
-            &body,
-            buffer,
-            |message| match message {
-                None => chains.clear(),
-                Some(message) => chains.extend(read_chain(message.body)),
-            },
-        )
-    })?;
-    let ours = (FAMILY_INET, tombolo_netstate::object::nft::TABLE);
-    chains.retain(|(family, table, _), _| (*family, table.as_str()) != ours);
-    Ok(chains)
+    let question = (kind::GET_GENERATION, kind::NEW_GENERATION);
+    let body = nft.ask(question, 0, &Writer::default())?;
+    Attributes::after(&body, HEAD).find(1).and_then(read_be32)
 }
 
 fn read_chain(body: &[u8]) -> Option<(Place, Option<Base>)> {
@@ -259,19 +229,11 @@ fn read_verdicts(
 ) -> io::Result<()> {
     let mut asked = Writer::default();
     asked.put_text(1, table).put_text(2, map);
-    let body = request(family, &asked);
-    nft.with(|socket, buffer| {
-        socket.dump(
-            SUBSYSTEM << 8 | kind::GET_ELEMENT,
-            &body,
-            buffer,
-            |message| {
-                let Some(message) = message else { return };
-                let list = Attributes::after(message.body, HEAD).find(3);
-                for (_, element) in Attributes::of(list.unwrap_or_default()) {
-                    reached.verdict(Attributes::of(element).find(2));
-                }
-            },
-        )
+    nft.dump(kind::GET_ELEMENT, family, &asked, |body| {
+        let Some(body) = body else { return };
+        let list = Attributes::after(body, HEAD).find(3);
+        for (_, element) in Attributes::of(list.unwrap_or_default()) {
+            reached.verdict(Attributes::of(element).find(2));
+        }
     })
 }
