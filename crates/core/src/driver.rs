@@ -42,12 +42,8 @@ pub fn host_objects(large_ranges: &[PortRange], kept: &[&str], context: Context<
         .filter(|name| !kept.contains(name))
     {
         if let Ok(name) = names::interface(name) {
-            let key = ElementKey {
-                set: SetName::Others,
-                fields: [Field::Name(name)].into(),
-            };
-            let spec = ElementSpec::default();
-            objects.insert(Key::Element(key), Spec::Element(spec));
+            let fields = vec![Field::Name(name)];
+            add_element(&mut objects, SetName::Others, fields, Vec::new());
         }
     }
     let relay = context.facts.relay_port.map(Field::Port);
@@ -55,12 +51,9 @@ pub fn host_objects(large_ranges: &[PortRange], kept: &[&str], context: Context<
         .iter()
         .flat_map(|port| [Protocol::Tcp, Protocol::Udp].map(|p| (port, p)))
     {
-        let key = ElementKey {
-            set: SetName::Relay,
-            fields: [Field::Protocol(protocol)].into(),
-        };
+        let fields = vec![Field::Protocol(protocol)];
         let data = vec![*port, *port];
-        objects.insert(Key::Element(key), Spec::Element(ElementSpec::new(data)));
+        add_element(&mut objects, SetName::Relay, fields, data);
     }
     let before = context.facts.sysctls.get(reserved::SYSCTL);
     let local = context.facts.sysctls.get(reserved::LOCAL);
@@ -77,6 +70,11 @@ pub fn host_objects(large_ranges: &[PortRange], kept: &[&str], context: Context<
         );
     }
     objects
+}
+
+fn add_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
+    let key = Key::Element(ElementKey::new(set, fields));
+    objects.insert(key, Spec::Element(ElementSpec::new(data)));
 }
 
 /// Refuses what the driver of `network` cannot make real.

@@ -16,12 +16,12 @@ use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
-use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
+use tombolo_netstate::object::nft::{Field, SetName};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Mac, Netns, Objects, Spec};
 
-use super::{Context, gateway, gateway_endpoint, mtu, names};
+use super::{Context, add_element, gateway, gateway_endpoint, mtu, names};
 use crate::model::{Attachment, Endpoint, GatewayMode, Network, Pool};
 use crate::reject::{Code, Reject};
 
@@ -504,11 +504,6 @@ fn add_forwarding(objects: &mut Objects, network: &Network, context: Context<'_>
             }
         }
     }
-}
-
-fn add_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
-    let key = Key::Element(ElementKey::new(set, fields));
-    objects.insert(key, Spec::Element(ElementSpec::new(data)));
 }
 
 fn add_elements(objects: &mut Objects, network: &Network, device: IfName) {

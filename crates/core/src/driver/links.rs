@@ -1,10 +1,11 @@
 //! Links: which ports of one sandbox another may reach where their network does not let endpoints speak.
 
 use ipnet::IpNet;
-use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
+use tombolo_netstate::Objects;
+use tombolo_netstate::object::nft::{Field, SetName};
 use tombolo_netstate::object::port::{PortRange, Protocol};
-use tombolo_netstate::{Key, Objects, Spec};
 
+use super::add_element;
 use crate::model::{Endpoint, Exposed, Network, Sandbox};
 
 /// The ports that a sandbox serves: what it says, and what it publishes. No range overlaps another.
@@ -84,8 +85,5 @@ fn add(objects: &mut Objects, source: IpNet, destination: IpNet, exposed: Expose
         Field::Protocol(protocol),
         Field::Ports(exposed.ports),
     ];
-    objects.insert(
-        Key::Element(ElementKey::new(set, fields)),
-        Spec::Element(ElementSpec::default()),
-    );
+    add_element(objects, set, fields, Vec::new());
 }

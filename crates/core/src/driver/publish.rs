@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
+use tombolo_netstate::object::nft::{Field, SetName};
 use tombolo_netstate::object::port::{HostAddress, PortKey, PortRange, PortSpec, Protocol};
 use tombolo_netstate::{Key, Objects, Spec};
 
-use super::{Context, gateway_endpoint};
+use super::{Context, add_element, gateway_endpoint};
 use crate::facts::Obedience;
 use crate::limits::RANGE_SOCKETS_MAX;
 use crate::model::{Endpoint, GatewayMode, Network, Publication, Sandbox};
@@ -251,7 +251,7 @@ fn add_path(
             } else {
                 SetName::Hairpin4
             };
-            add(objects, hairpin, pair, vec![]);
+            add_element(objects, hairpin, pair, vec![]);
         }
         Path::Redirect => place.add_relay(objects),
     }
@@ -292,9 +292,9 @@ impl Place<'_> {
             let port = Field::Port(self.ports.first());
             match self.address {
                 HostAddress::One(ip) => {
-                    add(objects, at, vec![protocol, Field::Address(ip), port], data);
+                    add_element(objects, at, vec![protocol, Field::Address(ip), port], data);
                 }
-                _ => add(objects, any, vec![protocol, port], data),
+                _ => add_element(objects, any, vec![protocol, port], data),
             }
             return;
         }
@@ -314,7 +314,7 @@ impl Place<'_> {
             HostAddress::Any | HostAddress::AnyV6 if self.is_exact() => {
                 let protocol = Field::Protocol(self.publication.protocol);
                 let fields = vec![protocol, Field::Port(self.ports.first())];
-                add(objects, SetName::RelayAny6, fields, vec![]);
+                add_element(objects, SetName::RelayAny6, fields, vec![]);
             }
             _ => self.add_ranges(objects, SetName::RelayRange6, self.ports, &[]),
         }
@@ -333,7 +333,7 @@ impl Place<'_> {
                 Field::Net(to),
                 Field::Ports(ports),
             ];
-            add(objects, set, fields, data.to_vec());
+            add_element(objects, set, fields, data.to_vec());
         }
     }
 }
@@ -349,7 +349,7 @@ fn add_routed(objects: &mut Objects, publications: &[&Publication], ip: IpAddr) 
         let protocol = Field::Protocol(protocol);
         if ports.is_one() && sources == [everything(ip.is_ipv6())] {
             let fields = vec![Field::Address(ip), protocol, Field::Port(ports.first())];
-            add(objects, exact, fields, vec![]);
+            add_element(objects, exact, fields, vec![]);
             continue;
         }
         for source in sources {
@@ -359,7 +359,7 @@ fn add_routed(objects: &mut Objects, publications: &[&Publication], ip: IpAddr) 
                 protocol,
                 Field::Ports(ports),
             ];
-            add(objects, range, fields, vec![]);
+            add_element(objects, range, fields, vec![]);
         }
     }
 }
@@ -394,11 +394,6 @@ fn open_parts(publications: &[&Publication], ipv6: bool) -> Vec<(Protocol, PortR
         }
     }
     parts
-}
-
-fn add(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Vec<Field>) {
-    let key = Key::Element(ElementKey::new(set, fields));
-    objects.insert(key, Spec::Element(ElementSpec::new(data)));
 }
 
 /// All addresses of a family.
