@@ -105,6 +105,13 @@ fn scene(stage: &Stage) {
     stage.ok("sandbox create --name elsewhere --network other");
     stage.ok("sandbox create --name stopped --network n");
     stage.ok("sandbox stop stopped");
+    // Its link leaves a little later; what is looked at from here on must not hold it.
+    let links = || stage.shell("ip -o link | grep -c \"master tb-\" || true");
+    assert!(
+        wait_until(PATIENCE, || links() == "2"),
+        "{}",
+        stage.shell("ip -o link")
+    );
 }
 
 /// Has a program of the node take port 9000 for as long as the node exists.
