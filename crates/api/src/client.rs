@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use serde::de::DeserializeOwned;
@@ -108,10 +109,15 @@ impl AsyncClient {
         let encoded = request
             .encode()
             .map_err(|error| ClientError::Api(Box::new(error)))?;
+        let is_read = encoded.operation.route().method == Method::GET;
         let request = http_request(encoded)?;
         let mut connection = self.usable_connection().await?;
         let answer = match connection.send(request.clone()).await {
-            Err(error) if error.is_unsent() => {
+            // A kept connection may be closed just when the next request arrives. What only reads may then be
+            // asked again (RFC 9110, section 9.2.2).
+            Err(error)
+                if error.is_unsent() || is_read && connection.has_served() && error.is_broken() =>
+            {
                 connection = Connection::open(&self.address, self.tls.clone()).await?;
                 connection.send(request).await
             }

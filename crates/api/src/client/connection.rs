@@ -21,6 +21,7 @@ use crate::limits;
 /// An open connection.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    served: bool,
 }
 
 /// Why an exchange on an open connection failed.
@@ -36,6 +37,11 @@ impl ExchangeError {
     /// Whether the request can be sent again without being carried out twice.
     pub(super) fn is_unsent(&self) -> bool {
         matches!(self, Self::Broken { unsent: true, .. })
+    }
+
+    /// Whether the connection ended before the whole answer was there.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Broken { .. })
     }
 
     /// The same, as the caller of the client sees it.
@@ -109,7 +115,10 @@ impl Connection {
                 })?;
         // What goes wrong on the connection is told to the sender as well.
         tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { sender })
+        Ok(Self {
+            sender,
+            served: false,
+        })
     }
 
     /// Whether the other end still holds the connection, as far as the kernel has told.
@@ -118,6 +127,11 @@ impl Connection {
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         self.sender.is_ready()
+    }
+
+    /// Whether a request was answered on it.
+    pub(super) fn has_served(&self) -> bool {
+        self.served
     }
 
     /// Sends a request and reads the whole answer: status and body.
@@ -140,7 +154,10 @@ impl Connection {
             .collect()
             .await;
         match body {
-            Ok(body) => Ok((status, body.to_bytes())),
+            Ok(body) => {
+                self.served = true;
+                Ok((status, body.to_bytes()))
+            }
             Err(error) => Err(match error.downcast::<hyper::Error>() {
                 Ok(source) => ExchangeError::Broken {
                     unsent: false,
