@@ -11,6 +11,7 @@ pub mod http;
 mod limits;
 pub mod listen;
 mod outside;
+mod pause;
 mod publish;
 mod queries;
 mod relay;

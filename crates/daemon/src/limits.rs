@@ -49,8 +49,8 @@ pub(crate) const RELAY_DATAGRAMS_AT_ONCE: usize = 32;
 /// Connections that may wait at a Unix socket of the relay.
 pub(crate) const RELAY_BACKLOG: i32 = 1_024;
 
-/// Longest that the relay rests after a socket refused to give what arrived, as when descriptors run out.
-pub(crate) const RELAY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Longest rest after a socket refused to give what arrived, as when descriptors run out.
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Silence after which a relayed TCP connection is probed, by `TCP_KEEPIDLE` (tcp(7)).
 pub(crate) const RELAY_KEEPALIVE: Duration = Duration::from_secs(120);

@@ -8,10 +8,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::time::Duration;
 
 use rustix::fs::fstat;
-use rustix::io::Errno;
 use rustix::net::sockopt::ipv6_original_dst;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
 use tokio::task::coop::consume_budget;
@@ -23,7 +21,7 @@ use super::flow::{Kind, Origin, Service};
 use super::packet;
 use super::session::{self, Inbound};
 use super::stream::{self, End};
-use crate::limits::RELAY_PAUSE_MAX;
+use crate::pause::Pause;
 
 /// A socket of an owner's at which clients come in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,10 +55,6 @@ struct Open {
     inode: u64,
     task: JoinHandle<()>,
 }
-
-/// Rest after failures, longer each time.
-#[derive(Debug, Default)]
-pub(super) struct Pause(Duration);
 
 /// Runs the relay until nobody can command it any more.
 pub(super) async fn serve(
@@ -239,47 +233,4 @@ fn destination(stream: &TcpStream, redirected: bool) -> Option<std::net::SocketA
     let original = ipv6_original_dst(stream).ok()?;
     let original = std::net::SocketAddr::V6(original);
     (original.port() != here.port() || original.ip() != here.ip()).then_some(original)
-}
-
-impl Pause {
-    const SHORTEST: Duration = Duration::from_millis(5);
-
-    pub(super) fn reset(&mut self) {
-        self.0 = Duration::ZERO;
-    }
-
-    /// Rests after `error`, unless it is only that a client left before it was taken.
-    pub(super) async fn after(&mut self, error: &io::Error) {
-        let gone = Errno::from_io_error(error) == Some(Errno::CONNABORTED);
-        if gone || error.kind() == io::ErrorKind::InvalidData {
-            consume_budget().await;
-            return;
-        }
-        if self.0.is_zero() {
-            tracing::warn!(%error, "the relay cannot take what arrives; trying again");
-        }
-        self.0 = (self.0 * 2).clamp(Self::SHORTEST, RELAY_PAUSE_MAX);
-        tokio::time::sleep(self.0).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_grow_to_their_limit_and_begin_anew() {
-        let mut pause = Pause::default();
-        let full = io::Error::from(Errno::MFILE);
-        let begin = tokio::time::Instant::now();
-        pause.after(&full).await;
-        assert_eq!(begin.elapsed(), Pause::SHORTEST);
-        for _ in 0..20 {
-            pause.after(&full).await;
-        }
-        assert_eq!(pause.0, RELAY_PAUSE_MAX);
-        pause.reset();
-        pause.after(&io::Error::from(Errno::CONNABORTED)).await;
-        assert!(pause.0.is_zero());
-    }
 }

@@ -68,7 +68,7 @@ struct Listed {
 
 /// Takes what arrives at a socket, for as long as it runs.
 pub(super) async fn receive(service: Rc<Service>, inbound: Rc<Inbound>) {
-    let mut pause = super::service::Pause::default();
+    let mut pause = crate::pause::Pause::default();
     loop {
         let received = inbound.socket.async_io(tokio::io::Interest::READABLE, || {
             packet::receive(&inbound.socket, &mut service.buffer.borrow_mut())
