@@ -1,12 +1,21 @@
 //! `hosts` and `hostname`: the names that need no resolver.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::limits;
 use crate::name::{HostName, NameReject, shown};
 use crate::resolv_conf::{lines, push_new};
+
+/// Where lines of a hosts file came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Loopback,
+    Own,
+    Extra,
+    Link,
+}
 
 /// One line of a hosts file: an address and at least one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +25,11 @@ pub struct HostsEntry {
 }
 
 /// A hosts file; the first line with a name wins in most resolvers, so the order counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Hosts {
     entries: Vec<HostsEntry>,
+    /// At which entries lines of another source begin, in order.
+    begins: Vec<(usize, Source)>,
 }
 
 /// What the hosts file of a sandbox is made of.
@@ -193,9 +204,11 @@ impl Hosts {
     /// If `host-gateway` stands for nothing or there are too many lines.
     pub fn for_sandbox(spec: &HostsSpec<'_>) -> Result<Self, HostsReject> {
         let mut entries = localhost_entries(spec.ipv6);
+        let mut begins = vec![(0, Source::Loopback), (entries.len(), Source::Own)];
         for &address in spec.addresses.iter().filter(|a| spec.ipv6 || a.is_ipv4()) {
             entries.extend(HostsEntry::new(address, spec.names.iter().cloned()));
         }
+        begins.push((entries.len(), Source::Extra));
         for ExtraHost { name, target } in spec.extra {
             let addresses = match target {
                 Target::Address(address) => std::slice::from_ref(address),
@@ -210,6 +223,7 @@ impl Hosts {
                     .filter_map(|a| HostsEntry::new(*a, [name.clone()])),
             );
         }
+        begins.push((entries.len(), Source::Link));
         for (addresses, names) in spec.links {
             let usable = addresses.iter().filter(|a| spec.ipv6 || a.is_ipv4());
             entries.extend(usable.filter_map(|a| HostsEntry::new(*a, names.iter().cloned())));
@@ -219,7 +233,7 @@ impl Hosts {
                 count: entries.len(),
             });
         }
-        Ok(Self { entries })
+        Ok(Self { entries, begins })
     }
 
     /// What a file means; what is not understood, or beyond the limits, is ignored.
@@ -239,6 +253,7 @@ impl Hosts {
             .take(limits::HOSTS_ENTRIES_MAX);
         Self {
             entries: entries.collect(),
+            begins: Vec::new(),
         }
     }
 
@@ -248,18 +263,32 @@ impl Hosts {
         &self.entries
     }
 
-    /// The file. Parsing it gives this again.
+    /// The file, with a comment where lines come from another source. Parsing it gives the same entries again.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = "# Made by tombolo. Once edited, this file is left alone.\n".to_owned();
-        for HostsEntry { address, names } in &self.entries {
-            // Writing to a string cannot fail.
+        for (at, HostsEntry { address, names }) in self.entries.iter().enumerate() {
+            // Writing to a string cannot fail. Sources without entries begin at the same one as the next.
+            if let Some((_, source)) = self.begins.iter().rfind(|(begin, _)| *begin == at) {
+                let _ = write!(text, "\n# {source}\n");
+            }
             let _ = write!(text, "{address}\t");
             let names: Vec<_> = names.iter().map(HostName::as_str).collect();
             text += &names.join(" ");
             text.push('\n');
         }
         text
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "Loopback.",
+            Self::Own => "This sandbox.",
+            Self::Extra => "Asked for this sandbox.",
+            Self::Link => "Linked sandboxes.",
+        })
     }
 }
 

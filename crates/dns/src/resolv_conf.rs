@@ -10,7 +10,8 @@ use crate::name::{SearchDomain, shown};
 mod sandbox;
 
 pub use sandbox::{
-    Dropped, Origin, OverrideReject, Overrides, SandboxFacts, SandboxResolvConf, Upstream, Via,
+    Dropped, Layers, Origin, OverrideReject, Overrides, SandboxFacts, SandboxResolvConf, Upstream,
+    Via,
 };
 
 /// The address of a name server; a link-local one names the interface it is reached through.

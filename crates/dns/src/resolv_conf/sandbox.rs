@@ -7,7 +7,7 @@ use super::{Nameserver, NameserverReject, OptionReject, ResolvConf, ResolverOpti
 use crate::limits;
 use crate::name::{NameReject, SearchDomain};
 
-/// What a user asked for instead of the host's settings; each part replaces the host's part.
+/// What was asked for instead of the host's settings; each part replaces the host's part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     servers: Vec<Nameserver>,
@@ -53,17 +53,24 @@ pub struct SandboxFacts {
 }
 
 /// Where a part of the file came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The host's file.
     Host,
-    /// A user asked for it.
-    Override,
+    /// It was asked for this sandbox.
+    Sandbox,
+    /// It was asked for a network of this name.
+    Network(String),
+    /// The daemon's configuration.
+    Daemon,
     /// The host has no server that the sandbox can reach.
     Fallback,
-    /// The network's own resolver.
+    /// The resolver for the names of its networks.
     Resolver,
 }
+
+/// What was asked for, by whom: the first who says something of a part decides about it.
+pub type Layers<'a> = [(Origin, &'a Overrides)];
 
 /// Why a server of the host is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +92,7 @@ pub enum Via {
     Sandbox,
 }
 
-/// A server that a network's own resolver forwards to.
+/// A server that the resolver forwards to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// The server.
@@ -101,6 +108,7 @@ pub struct SandboxResolvConf {
     servers_from: Origin,
     searches_from: Origin,
     options_from: Origin,
+    ndots_added: bool,
     dropped: Vec<(Nameserver, Dropped)>,
     upstreams: Vec<Upstream>,
 }
@@ -169,9 +177,9 @@ impl ResolvConf {
     ///
     /// Servers that a user asked for are never left out.
     #[must_use]
-    pub fn for_sandbox(&self, overrides: &Overrides, facts: &SandboxFacts) -> SandboxResolvConf {
-        let mut made = self.with_overrides(overrides);
-        if made.servers_from == Origin::Override {
+    pub fn for_sandbox(&self, layers: &Layers<'_>, facts: &SandboxFacts) -> SandboxResolvConf {
+        let mut made = self.with_layers(layers);
+        if made.servers_from != Origin::Host {
             return made;
         }
         let servers = std::mem::take(&mut made.conf.servers);
@@ -189,24 +197,24 @@ impl ResolvConf {
         made
     }
 
-    /// What a sandbox gets whose network has its own resolver at `listen`; see
-    /// [`SandboxResolvConf::upstreams`] for where that forwards to.
+    /// What a sandbox gets for which the resolver answers at `listen`; see [`SandboxResolvConf::upstreams`] for
+    /// where that forwards to.
     ///
-    /// Short names are names of the network, so they are asked for as they are (`ndots:0`) unless
-    /// the settings say otherwise.
+    /// Short names are names of its networks, so they are asked for as they are (`ndots:0`), not within the
+    /// search domains first, unless the settings say otherwise.
     #[must_use]
     pub fn for_resolver(
         &self,
-        overrides: &Overrides,
-        listen: IpAddr,
+        layers: &Layers<'_>,
+        listen: &[IpAddr],
         fallback: &[IpAddr],
     ) -> SandboxResolvConf {
-        let mut made = self.with_overrides(overrides);
-        let servers = std::mem::replace(&mut made.conf.servers, vec![listen.into()]);
-        let via = if made.servers_from == Origin::Override {
-            Via::Sandbox
-        } else {
-            Via::Host
+        let mut made = self.with_layers(layers);
+        let listen = listen.iter().copied().map(Nameserver::from).collect();
+        let servers = std::mem::replace(&mut made.conf.servers, listen);
+        let via = match made.servers_from {
+            Origin::Sandbox | Origin::Network(_) => Via::Sandbox,
+            _ => Via::Host,
         };
         made.servers_from = Origin::Resolver;
         made.upstreams = servers
@@ -220,52 +228,42 @@ impl ResolvConf {
             };
             made.upstreams = fallback.iter().map(upstream).collect();
         }
-        if !made
-            .conf
-            .options
-            .iter()
-            .any(|option| option.name() == "ndots")
-        {
+        let is_ndots = |option: &ResolverOption| option.name() == "ndots";
+        if !made.conf.options.iter().any(is_ndots) {
             made.conf.options.push(ResolverOption("ndots:0".to_owned()));
+            made.ndots_added = true;
         }
         made
     }
 
-    fn with_overrides(&self, overrides: &Overrides) -> SandboxResolvConf {
-        let pick = |replaced| {
-            if replaced {
-                Origin::Override
-            } else {
-                Origin::Host
-            }
+    fn with_layers(&self, layers: &Layers<'_>) -> SandboxResolvConf {
+        let first = |says: fn(&Overrides) -> bool| {
+            let mut saying = layers.iter().filter(|(_, asked)| says(asked));
+            saying.next().map(|(from, asked)| (from.clone(), *asked))
         };
-        let servers_from = pick(!overrides.servers.is_empty());
-        let options_from = pick(!overrides.options.is_empty());
-        let part = |own: Origin| own == Origin::Override;
-        let conf = Self {
-            servers: if part(servers_from) {
-                &overrides.servers
-            } else {
-                &self.servers
-            }
-            .clone(),
-            searches: overrides
-                .searches
-                .as_ref()
-                .unwrap_or(&self.searches)
-                .clone(),
-            options: if part(options_from) {
-                &overrides.options
-            } else {
-                &self.options
-            }
-            .clone(),
+        let (servers_from, servers) = match first(|asked| !asked.servers.is_empty()) {
+            Some((from, asked)) => (from, &asked.servers),
+            None => (Origin::Host, &self.servers),
+        };
+        let searches = first(|asked| asked.searches.is_some());
+        let (searches_from, searches) = match &searches {
+            Some((from, asked)) => (from.clone(), asked.searches.clone().unwrap_or_default()),
+            None => (Origin::Host, self.searches.clone()),
+        };
+        let (options_from, options) = match first(|asked| !asked.options.is_empty()) {
+            Some((from, asked)) => (from, &asked.options),
+            None => (Origin::Host, &self.options),
         };
         SandboxResolvConf {
-            conf,
+            conf: Self {
+                servers: servers.clone(),
+                searches,
+                options: options.clone(),
+            },
             servers_from,
-            searches_from: pick(overrides.searches.is_some()),
+            searches_from,
             options_from,
+            ndots_added: false,
             dropped: Vec::new(),
             upstreams: Vec::new(),
         }
@@ -281,8 +279,8 @@ impl SandboxResolvConf {
 
     /// Where the servers came from.
     #[must_use]
-    pub const fn servers_from(&self) -> Origin {
-        self.servers_from
+    pub const fn servers_from(&self) -> &Origin {
+        &self.servers_from
     }
 
     /// Servers of the host that the sandbox cannot use, and why.
@@ -291,7 +289,7 @@ impl SandboxResolvConf {
         &self.dropped
     }
 
-    /// Where the network's own resolver forwards to; empty if the sandbox asks servers itself.
+    /// X.
     #[must_use]
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
@@ -313,16 +311,24 @@ impl SandboxResolvConf {
             text += "# There is none that this sandbox can reach.\n";
         }
         text += &conf.server_lines();
-        text += &part("Search domains", self.searches_from, &conf.search_line());
-        text += &part("Options", self.options_from, &conf.options_line());
+        text += &part("Search domains", &self.searches_from, &conf.search_line());
+        text += &part("Options", &self.options_from, &conf.options_line());
+        if self.ndots_added {
+            text += "# ndots:0 is added: a name of one word is a name of these networks first.\n";
+        }
         text
     }
 }
 
-fn part(what: &str, from: Origin, line: &str) -> String {
+/// A name without anything that could end a comment.
+fn printable(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).collect()
+}
+
+fn part(what: &str, from: &Origin, line: &str) -> String {
     match (from, line) {
-        (Origin::Override, "") => format!("\n# {what}: none, as asked for.\n"),
-        (_, "") => String::new(),
+        (Origin::Host, "") => String::new(),
+        (from, "") => format!("\n# {what}: none, {from}.\n"),
         _ => format!("\n# {what}: {from}.\n{line}"),
     }
 }
@@ -331,9 +337,11 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Host => "from the host",
-            Self::Override => "as asked for",
+            Self::Sandbox => "asked for this sandbox",
+            Self::Network(name) => return write!(f, "asked for network {}", printable(name)),
+            Self::Daemon => "from the daemon's configuration",
             Self::Fallback => "fallback, as the host has none that can be reached from here",
-            Self::Resolver => "the network's own resolver",
+            Self::Resolver => "the resolver for the names of its networks",
         })
     }
 }

@@ -137,7 +137,7 @@ fn a_sandbox_gets_what_it_can_reach() {
         ..FACTS
     };
     assert_eq!(
-        host.for_sandbox(&Overrides::default(), &facts).render(),
+        host.for_sandbox(&[], &facts).render(),
         "# Made by tombolo. Once edited, this file is left alone.\n\
          \n\
          # Name servers: from the host.\n\
@@ -153,7 +153,7 @@ fn a_sandbox_gets_what_it_can_reach() {
          # Options: from the host.\n\
          options timeout:1\n"
     );
-    let v6 = host.for_sandbox(&Overrides::default(), &FACTS);
+    let v6 = host.for_sandbox(&[], &FACTS);
     assert_eq!(
         v6.conf().servers,
         ["192.0.2.1", "2001:db8::1"].map(|s| s.parse().unwrap())
@@ -162,7 +162,7 @@ fn a_sandbox_gets_what_it_can_reach() {
         own_netns: false,
         ..FACTS
     };
-    let shared = host.for_sandbox(&Overrides::default(), &facts);
+    let shared = host.for_sandbox(&[], &facts);
     assert_eq!(shared.conf(), &host);
     assert_eq!(shared.dropped(), []);
 }
@@ -172,16 +172,16 @@ fn without_a_reachable_server_there_is_the_fallback_or_none() {
     let host = host("nameserver 127.0.0.53\n");
     let fallback = vec![ip("192.0.2.8"), ip("2001:db8::8")];
     let facts = SandboxFacts { fallback, ..FACTS };
-    let made = host.for_sandbox(&Overrides::default(), &facts);
-    assert_eq!(made.servers_from(), Origin::Fallback);
+    let made = host.for_sandbox(&[], &facts);
+    assert_eq!(made.servers_from(), &Origin::Fallback);
     assert_eq!(made.conf().servers.len(), 2);
     let facts = SandboxFacts {
         ipv6: false,
         ..facts
     };
-    let made = host.for_sandbox(&Overrides::default(), &facts);
+    let made = host.for_sandbox(&[], &facts);
     assert_eq!(made.conf().servers, [ip("192.0.2.8").into()]);
-    let made = host.for_sandbox(&Overrides::default(), &FACTS);
+    let made = host.for_sandbox(&[], &FACTS);
     assert!(
         made.render()
             .contains("# There is none that this sandbox can reach.\n")
@@ -197,27 +197,28 @@ fn what_a_user_asks_for_replaces_the_hosts_part() {
         ..FACTS
     };
     let asked = overrides("127.0.0.1 2001:db8::9", "a.example b.example", "ndots:5");
-    let made = host.for_sandbox(&asked, &facts);
+    let made = host.for_sandbox(&[(Origin::Sandbox, &asked)], &facts);
     assert_eq!(
         made.conf().render(),
         "nameserver 127.0.0.1\nnameserver 2001:db8::9\nsearch a.example b.example\noptions ndots:5\n"
     );
-    assert_eq!(made.servers_from(), Origin::Override);
-    let none = host.for_sandbox(&overrides("", ".", ""), &facts);
+    assert_eq!(made.servers_from(), &Origin::Sandbox);
+    let none = overrides("", ".", "");
+    let none = host.for_sandbox(&[(Origin::Daemon, &none)], &facts);
     assert_eq!(
         none.conf().render(),
         "nameserver 192.0.2.1\noptions timeout:1 rotate\n"
     );
     assert!(
         none.render()
-            .contains("# Search domains: none, as asked for.\n")
+            .contains("# Search domains: none, from the daemon's configuration.\n")
     );
 }
 
 #[test]
 fn a_networks_resolver_stands_before_the_servers() {
     let host = host("nameserver 127.0.0.53\nnameserver fe80::1%eth0\nsearch lan.example\n");
-    let made = host.for_resolver(&Overrides::default(), ip("127.0.0.11"), &[]);
+    let made = host.for_resolver(&[], &[ip("127.0.0.11")], &[]);
     assert_eq!(
         made.conf().render(),
         "nameserver 127.0.0.11\nsearch lan.example\noptions ndots:0\n"
@@ -240,7 +241,7 @@ fn a_networks_resolver_stands_before_the_servers() {
     );
 
     let asked = overrides("192.0.2.7", "", "ndots:2");
-    let made = host.for_resolver(&asked, ip("127.0.0.11"), &[]);
+    let made = host.for_resolver(&[(Origin::Sandbox, &asked)], &[ip("127.0.0.11")], &[]);
     let server = ip("192.0.2.7").into();
     assert_eq!(
         made.upstreams(),
@@ -252,8 +253,46 @@ fn a_networks_resolver_stands_before_the_servers() {
     assert!(made.conf().render().ends_with("options ndots:2\n"));
 
     let empty = ResolvConf::default();
-    let made = empty.for_resolver(&Overrides::default(), ip("127.0.0.11"), &[ip("192.0.2.8")]);
+    let made = empty.for_resolver(&[], &[ip("127.0.0.11")], &[ip("192.0.2.8")]);
     assert_eq!(made.upstreams()[0].server, ip("192.0.2.8").into());
+}
+
+#[test]
+fn the_first_who_says_something_decides_about_each_part() {
+    let host = host("nameserver 192.0.2.1\nsearch lan.example\noptions timeout:1\n");
+    let (sandbox, network, daemon) = (
+        overrides("", "", "rotate"),
+        overrides("192.0.2.2", "", "edns0"),
+        overrides("192.0.2.3", "d.example", ""),
+    );
+    let layers = [
+        (Origin::Sandbox, &sandbox),
+        (Origin::Network("blue".to_owned()), &network),
+        (Origin::Daemon, &daemon),
+    ];
+    let made = host.for_resolver(&layers, &[ip("127.0.0.11")], &[]);
+    assert_eq!(
+        made.render(),
+        "# Made by tombolo. Once edited, this file is left alone.\n\
+         \n\
+         # Name servers: the resolver for the names of its networks.\n\
+         # Forwards to: 192.0.2.2, from this network.\n\
+         nameserver 127.0.0.11\n\
+         \n\
+         # Search domains: from the daemon's configuration.\n\
+         search d.example\n\
+         \n\
+         # Options: asked for this sandbox.\n\
+         options rotate ndots:0\n\
+         # ndots:0 is added: a name of one word is a name of these networks first.\n"
+    );
+    let made = host.for_sandbox(&layers[1..2], &FACTS);
+    assert!(
+        made.render()
+            .contains("# Name servers: asked for network blue.\n")
+    );
+    let made = host.for_resolver(&layers[2..], &[ip("127.0.0.11")], &[]);
+    assert_eq!(made.upstreams()[0].via, Via::Host);
 }
 
 #[test]
@@ -322,6 +361,7 @@ proptest! {
     fn what_is_written_is_what_is_meant(
         file in prop::collection::vec(line(), 0..12),
         (ipv6, own_netns, resolver) in any::<(bool, bool, bool)>(),
+        network in "\\PC{0,8}|[a-z\n ]{0,8}",
         asked in (0..2_usize, 0..2_usize, 0..2_usize),
     ) {
         let host = ResolvConf::parse(file.join("\n").as_bytes());
@@ -330,13 +370,14 @@ proptest! {
         let asked = overrides(
             ["", "127.0.0.1"][asked.0], ["", "a.example"][asked.1], ["", "ndots:3"][asked.2],
         );
+        let layers = [(Origin::Network(network), &asked)];
         let made = if resolver {
-            host.for_resolver(&asked, ip("127.0.0.11"), &facts.fallback)
+            host.for_resolver(&layers, &[ip("127.0.0.11")], &facts.fallback)
         } else {
-            host.for_sandbox(&asked, &facts)
+            host.for_sandbox(&layers, &facts)
         };
         prop_assert_eq!(&ResolvConf::parse(made.render().as_bytes()), made.conf());
-        if made.servers_from() == Origin::Host && own_netns {
+        if *made.servers_from() == Origin::Host && own_netns {
             prop_assert!(made.conf().servers.iter().all(|s| !s.address().is_loopback()));
         }
     }
