@@ -20,6 +20,7 @@ pub mod mtu;
 pub mod names;
 pub mod publish;
 pub mod reserved;
+pub mod resolver;
 
 /// What a planner knows besides the object itself.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +80,7 @@ fn add_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Ve
 
 /// Refuses what the driver of `network` cannot make real.
 pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
+    resolver::validate(network)?;
     match network.spec.driver {
         Driver::Bridge => bridge::validate(network, context),
         Driver::Null | Driver::Host => Ok(()),

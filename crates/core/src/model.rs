@@ -1,10 +1,12 @@
 //! The container network model: networks, endpoints, sandboxes, as they are stored.
 
+pub mod dns;
 pub mod endpoint;
 pub mod network;
 pub mod publication;
 pub mod sandbox;
 
+pub use dns::{Forward, NetworkDns, ResolverAt};
 pub use endpoint::{Attachment, Endpoint, EndpointSpec};
 pub use network::{
     Driver, GatewayMode, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetPick,

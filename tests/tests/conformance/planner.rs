@@ -8,8 +8,8 @@ use tombolo_core::command::PublicationMatch;
 use tombolo_core::driver::reserved;
 use tombolo_core::ipam::DefaultPools;
 use tombolo_core::model::{
-    DnsSettings, Driver, EndpointSpec, Exposed, GatewayMode, Link, NetworkSpec, Publication,
-    SandboxNetns, SandboxSpec, SubnetSpec,
+    DnsSettings, Driver, EndpointSpec, Exposed, GatewayMode, Link, NetworkDns, NetworkSpec,
+    Publication, SandboxNetns, SandboxSpec, SubnetSpec,
 };
 use tombolo_core::{
     Command, Controller, Effect, Event, Facts, Reference, Reply, RequestId, Settings, Uplink,
@@ -168,6 +168,7 @@ fn network(text: &str) -> NetworkSpec {
         gateway_mode6: GatewayMode::default(),
         obey_host_firewall: None,
         host_binding: None,
+        dns: NetworkDns::default(),
         routes: vec![],
         interface_prefix: "eth".to_owned(),
         labels: BTreeMap::new(),

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tombolo_netstate::object::port::HostAddress;
 
+use super::dns::{Forward, NetworkDns};
 use crate::id::{Name, NetworkId};
 
 /// Which planner makes a network real.
@@ -78,6 +79,9 @@ pub struct NetworkSpec {
     /// Where ports are published that name no address; `None` is everywhere.
     #[serde(with = "super::publication::optional", default)]
     pub host_binding: Option<HostAddress>,
+    /// How names are resolved in its sandboxes.
+    #[serde(default)]
+    pub dns: NetworkDns,
     /// Routes that endpoints get.
     pub routes: Vec<StaticRoute>,
     /// Interfaces in sandboxes are named with this prefix and a number.
@@ -183,6 +187,15 @@ impl NetworkSpec {
             self.gateway_mode6
         } else {
             self.gateway_mode4
+        }
+    }
+
+    /// Whether our resolver asks others for names that are not ours, for sandboxes of this network.
+    pub fn forwards_names(&self) -> bool {
+        match self.dns.forward {
+            Forward::Auto => !self.internal,
+            Forward::Always => true,
+            Forward::Never => false,
         }
     }
 }

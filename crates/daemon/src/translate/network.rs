@@ -60,6 +60,7 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
             .as_deref()
             .map(publication::host_binding)
             .transpose()?,
+        dns: tombolo_core::model::NetworkDns::default(),
         routes: routes?,
         interface_prefix: create.interface_prefix.unwrap_or_else(|| "eth".to_owned()),
         labels: create.labels,

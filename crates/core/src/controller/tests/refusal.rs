@@ -143,6 +143,16 @@ const CASES: &[(&[&str], &str, Code)] = &[
     (&[], "network a mode4=isolated", Code::InvalidCombination),
     (
         &[],
+        "network a internal mode4=isolated resolver=gateway",
+        Code::InvalidCombination,
+    ),
+    (
+        &[],
+        "network n predefined null resolver=gateway",
+        Code::InvalidCombination,
+    ),
+    (
+        &[],
         "network a internal mode4=routed",
         Code::InvalidCombination,
     ),

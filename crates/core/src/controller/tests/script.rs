@@ -6,8 +6,8 @@ use tombolo_netstate::object::port::Protocol;
 
 use crate::command::{Command, PublicationMatch, Reference};
 use crate::model::{
-    DnsSettings, Driver, EndpointSpec, Exposed, GatewayMode, Link, NetworkSpec, Publication,
-    SandboxNetns, SandboxSpec, StaticRoute, SubnetSpec,
+    DnsSettings, Driver, EndpointSpec, Exposed, GatewayMode, Link, NetworkDns, NetworkSpec,
+    Publication, ResolverAt, SandboxNetns, SandboxSpec, StaticRoute, SubnetSpec,
 };
 
 /// The request that a line means; `None` for a line that is none.
@@ -112,29 +112,7 @@ fn about_ports(words: &[&str]) -> Option<Command> {
 }
 
 fn network(name: &str, options: &[&str]) -> NetworkSpec {
-    let mut spec = NetworkSpec {
-        address_device: false,
-        name: name.parse().unwrap(),
-        driver: Driver::Bridge,
-        subnets: vec![],
-        ipv4: true,
-        ipv6: false,
-        internal: false,
-        mtu: None,
-        device: None,
-        multicast: false,
-        icc: true,
-        masquerade: true,
-        snat: vec![],
-        gateway_mode4: GatewayMode::Nat,
-        gateway_mode6: GatewayMode::Nat,
-        obey_host_firewall: None,
-        host_binding: None,
-        routes: vec![],
-        interface_prefix: "eth".to_owned(),
-        labels: BTreeMap::new(),
-        options: BTreeMap::new(),
-    };
+    let mut spec = plain(name);
     for option in options {
         let (word, value) = option.split_once('=').unwrap_or((option, ""));
         match word {
@@ -146,7 +124,9 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
             "no-masquerade" => spec.masquerade = false,
             "predefined" => {}
             "null" | "host" => spec.driver = driver(word),
-            "mode4" | "mode6" | "obey" | "binding" => towards_outside(&mut spec, word, value),
+            "mode4" | "mode6" | "obey" | "binding" | "resolver" => {
+                towards_outside(&mut spec, word, value)
+            }
             "mtu" => spec.mtu = value.parse().ok(),
             "device" => spec.device = Some(value.to_owned()),
             "prefix" => value.clone_into(&mut spec.interface_prefix),
@@ -184,6 +164,34 @@ fn network(name: &str, options: &[&str]) -> NetworkSpec {
     spec
 }
 
+/// A bridge network with every choice left open.
+fn plain(name: &str) -> NetworkSpec {
+    NetworkSpec {
+        address_device: false,
+        name: name.parse().unwrap(),
+        driver: Driver::Bridge,
+        subnets: vec![],
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        mtu: None,
+        device: None,
+        multicast: false,
+        icc: true,
+        masquerade: true,
+        snat: vec![],
+        gateway_mode4: GatewayMode::Nat,
+        gateway_mode6: GatewayMode::Nat,
+        obey_host_firewall: None,
+        host_binding: None,
+        dns: NetworkDns::default(),
+        routes: vec![],
+        interface_prefix: "eth".to_owned(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+    }
+}
+
 fn driver(word: &str) -> Driver {
     if word == "null" {
         Driver::Null
@@ -197,7 +205,17 @@ fn towards_outside(spec: &mut NetworkSpec, word: &str, value: &str) {
         "mode4" => spec.gateway_mode4 = mode(value),
         "mode6" => spec.gateway_mode6 = mode(value),
         "obey" => spec.obey_host_firewall = Some(value != "no"),
+        "resolver" => spec.dns.resolver = resolver(value),
         _ => spec.host_binding = value.parse().ok(),
+    }
+}
+
+fn resolver(word: &str) -> ResolverAt {
+    match word {
+        "sandbox" => ResolverAt::Sandbox,
+        "gateway" => ResolverAt::Gateway,
+        "off" => ResolverAt::Off,
+        _ => panic!("unknown place {word}"),
     }
 }
 
