@@ -1,5 +1,7 @@
 //! The daemon's configuration: a TOML file as written, flags over it, and the resolved form.
 
+mod dns;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tombolo_core::ipam::{DefaultPool, DefaultPools};
 use tombolo_core::{Obedience, Settings};
+
+pub(crate) use dns::Dns;
 
 /// Where the configuration is read from when no other file is named. It may be missing.
 pub(crate) const FILE: &str = "/etc/tombolo/tombolo.toml";
@@ -125,6 +129,14 @@ pub(crate) struct Flags {
     /// A pool of subnets for networks that name none: `base=172.20.0.0/14,size=24` (repeatable).
     #[arg(long, value_name = "POOL")]
     pub default_address_pool: Vec<DefaultPool>,
+    /// Namespaces kept ready for the next sandboxes.
+    #[arg(long, value_name = "COUNT")]
+    pub prepared_namespaces: Option<usize>,
+    /// Seconds before a released address is given out again.
+    #[arg(long, value_name = "SECONDS")]
+    pub address_cooldown_seconds: Option<u32>,
+    #[command(flatten)]
+    pub dns: dns::DnsFlags,
 }
 
 /// The configuration; as a file, any part may be left out.
@@ -216,20 +228,6 @@ pub(crate) struct DefaultNetwork {
     pub ip_masq: bool,
 }
 
-/// How names are resolved in sandboxes that do not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub(crate) struct Dns {
-    /// Addresses of resolvers.
-    pub servers: Vec<IpAddr>,
-    /// Search list.
-    pub searches: Vec<String>,
-    /// Options as in resolv.conf(5).
-    pub options: Vec<String>,
-    /// Domain of the sandboxes' full names.
-    pub domain: Option<String>,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -316,22 +314,20 @@ impl Config {
     }
 
     fn override_with(&mut self, flags: &Flags) {
-        fn set<T: Clone>(setting: &mut T, flag: Option<&T>) {
-            if let Some(value) = flag {
-                setting.clone_from(value);
-            }
-        }
-        fn some<T: Clone>(setting: &mut Option<T>, flag: Option<&T>) {
-            if flag.is_some() {
-                *setting = flag.cloned();
-            }
-        }
         some(&mut self.socket, flags.socket.as_ref());
         some(&mut self.group, flags.group.as_ref());
         set(&mut self.run_dir, flags.run_dir.as_ref());
         set(&mut self.state_dir, flags.state_dir.as_ref());
         set(&mut self.log_level, flags.log_level.as_ref());
         set(&mut self.ip_forward, flags.ip_forward.as_ref());
+        set(
+            &mut self.prepared_namespaces,
+            flags.prepared_namespaces.as_ref(),
+        );
+        set(
+            &mut self.address_cooldown_seconds,
+            flags.address_cooldown_seconds.as_ref(),
+        );
         some(&mut self.mtu, flags.mtu.as_ref());
         set(
             &mut self.obey_host_firewall,
@@ -355,6 +351,11 @@ impl Config {
             self.default_address_pools
                 .clone_from(&flags.default_address_pool);
         }
+        self.dns.override_with(&flags.dns);
+        self.override_bridge(flags);
+    }
+
+    fn override_bridge(&mut self, flags: &Flags) {
         let bridge = &mut self.bridge;
         match flags.bridge.as_deref() {
             Some("none") => bridge.enabled = false,
@@ -412,7 +413,19 @@ impl Config {
                 return value(setting, "it is of the other address family".to_owned());
             }
         }
-        Ok(())
+        self.dns.check()
+    }
+}
+
+fn set<T: Clone>(setting: &mut T, flag: Option<&T>) {
+    if let Some(value) = flag {
+        setting.clone_from(value);
+    }
+}
+
+fn some<T: Clone>(setting: &mut Option<T>, flag: Option<&T>) {
+    if flag.is_some() {
+        *setting = flag.cloned();
     }
 }
 

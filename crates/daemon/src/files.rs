@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tombolo_core::Controller;
+use tombolo_core::driver::resolver;
 use tombolo_core::id::SandboxId;
 use tombolo_core::model::{Sandbox, SandboxNetns};
 use tombolo_dns::hosts::{ExtraHost, Hosts, HostsSpec, hostname_file, own_names};
@@ -248,21 +249,10 @@ fn links(controller: &Controller, sandbox: &Sandbox) -> Vec<(Vec<IpAddr>, Vec<Ho
 }
 
 fn resolv_conf(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
-    let or = |own: &[String], default: &[String]| {
-        if own.is_empty() {
-            default.to_vec()
-        } else {
-            own.to_vec()
-        }
-    };
-    let text = |servers: &[IpAddr]| servers.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let dns = &sandbox.spec.dns;
-    let overrides = Overrides::parse(
-        &or(&text(&dns.servers), &text(&defaults.servers)),
-        &or(&dns.searches, &defaults.searches),
-        &or(&dns.options, &defaults.options),
-    );
     let joined = controller.endpoints_of_sandbox(sandbox.id);
+    let dns = resolver::settings(sandbox, &joined, &defaults.settings());
+    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
+    let overrides = Overrides::parse(&servers, &dns.searches, &dns.options);
     let facts = SandboxFacts {
         ipv6: joined.iter().any(|(network, _)| network.spec.ipv6),
         own_netns: sandbox.spec.netns != SandboxNetns::Host,

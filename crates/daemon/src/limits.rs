@@ -18,6 +18,18 @@ pub(crate) const WRITE_OVERHEAD_BYTES: usize = 64;
 /// Most aliases of an endpoint.
 pub(crate) const ALIASES_MAX: usize = 64;
 
+/// Longest name of a type of record, in bytes.
+pub(crate) const DNS_KIND_BYTES_MAX: usize = 16;
+
+/// Longest that answers about sandboxes may be kept, in seconds: a day.
+pub(crate) const DNS_TTL_SECONDS_MAX: u32 = 86_400;
+
+/// Most memory that answers of other resolvers take, in bytes.
+pub(crate) const DNS_CACHE_BYTES_MAX: u64 = 1 << 30;
+
+/// Most addresses at which the host asks for the names of sandboxes.
+pub(crate) const DNS_LISTEN_MAX: usize = 16;
+
 /// Most hosts that a sandbox is given besides its own.
 pub(crate) const EXTRA_HOSTS_MAX: usize = 1_024;
 
