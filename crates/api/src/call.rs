@@ -13,10 +13,11 @@ use serde::Serialize;
 pub use encode::EncodedRequest;
 
 use crate::types::{
-    Endpoint, EndpointCreate, EndpointFilter, EndpointJoin, Explanation, FindingReport, Info,
-    Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkFilter, Operations,
-    PlanRequest, Pruned, Publication, PublicationsAdd, PublicationsRemove, RepairReport, Sandbox,
-    SandboxCreate, SandboxFilter, Version,
+    DnsAnswer, DnsName, DnsNameFilter, DnsQuestion, Endpoint, EndpointCreate, EndpointFilter,
+    EndpointJoin, Explanation, FindingReport, Info, Network, NetworkConnect, NetworkCreate,
+    NetworkDisconnect, NetworkFilter, Operations, PlanRequest, Pruned, Publication,
+    PublicationsAdd, PublicationsRemove, RepairReport, Sandbox, SandboxCreate, SandboxFilter,
+    Version,
 };
 
 /// Where an operation is found, and the shapes of what goes in and out.
@@ -164,6 +165,10 @@ operations! {
         => Reply::Done;
     PublicationList: "Lists the published ports of the host.",
         GET "/v1/publications" [] () => Reply::List("Publication");
+    DnsNames: "Lists the names of running sandboxes on their networks.",
+        GET "/v1/dns/names" ["network"] () => Reply::List("DnsName");
+    DnsResolve: "Asks the resolver for a name, as a sandbox would.",
+        GET "/v1/dns/resolve" ["name", "type", "sandbox"] () => Reply::Value("DnsAnswer");
     Plan: "Tells what a command would do, without doing it.",
         POST "/v1/plan" [] ("PlanRequest") => Reply::Value("Operations");
     Explain: "Tells which kernel objects are behind an endpoint, and how they stand.",
@@ -247,6 +252,8 @@ pub enum Request {
         remove: PublicationsRemove,
     },
     PublicationList,
+    DnsNames(DnsNameFilter),
+    DnsResolve(DnsQuestion),
     Plan(PlanRequest),
     Explain {
         reference: String,
@@ -287,6 +294,8 @@ impl Request {
             Self::PublicationsAdd { .. } => Operation::PublicationsAdd,
             Self::PublicationsRemove { .. } => Operation::PublicationsRemove,
             Self::PublicationList => Operation::PublicationList,
+            Self::DnsNames(_) => Operation::DnsNames,
+            Self::DnsResolve(_) => Operation::DnsResolve,
             Self::Plan(_) => Operation::Plan,
             Self::Explain { .. } => Operation::Explain,
             Self::Drift => Operation::Drift,
@@ -311,6 +320,8 @@ pub enum Response {
     Sandbox(Sandbox),
     Sandboxes(Vec<Sandbox>),
     Publications(Vec<Publication>),
+    DnsNames(Vec<DnsName>),
+    DnsAnswer(DnsAnswer),
     Pruned(Pruned),
     Operations(Operations),
     Explanation(Explanation),
@@ -343,6 +354,8 @@ impl Response {
             Self::Sandbox(_) => ("Sandbox", false),
             Self::Sandboxes(_) => ("Sandbox", true),
             Self::Publications(_) => ("Publication", true),
+            Self::DnsNames(_) => ("DnsName", true),
+            Self::DnsAnswer(_) => ("DnsAnswer", false),
             Self::Pruned(_) => ("Pruned", false),
             Self::Operations(_) => ("Operations", false),
             Self::Explanation(_) => ("Explanation", false),

@@ -22,10 +22,11 @@ use crate::call::{EncodedRequest, Request};
 use crate::error::{ApiError, ErrorCode};
 use crate::limits;
 use crate::types::{
-    Endpoint, EndpointCreate, EndpointFilter, EndpointJoin, Explanation, FindingReport, Info,
-    Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkFilter, Operations,
-    PlanRequest, Pruned, Publication, PublicationSpec, PublicationsAdd, PublicationsRemove,
-    RepairReport, Sandbox, SandboxCreate, SandboxFilter, Version,
+    DnsAnswer, DnsName, DnsNameFilter, DnsQuestion, Endpoint, EndpointCreate, EndpointFilter,
+    EndpointJoin, Explanation, FindingReport, Info, Network, NetworkConnect, NetworkCreate,
+    NetworkDisconnect, NetworkFilter, Operations, PlanRequest, Pruned, Publication,
+    PublicationSpec, PublicationsAdd, PublicationsRemove, RepairReport, Sandbox, SandboxCreate,
+    SandboxFilter, Version,
 };
 
 /// A client for async callers. It keeps one connection open and makes one call at a time.
@@ -276,6 +277,10 @@ calls! {
         };
     /// Lists the published ports of the host.
     publication_list() -> Vec<Publication> = Request::PublicationList;
+    /// Lists the names of running sandboxes on their networks.
+    dns_names(filter: DnsNameFilter) -> Vec<DnsName> = Request::DnsNames(filter);
+    /// Asks the resolver for a name, as a sandbox would.
+    dns_resolve(question: DnsQuestion) -> DnsAnswer = Request::DnsResolve(question);
     /// Asks what a command would do, without doing it.
     plan(plan: PlanRequest) -> Operations = Request::Plan(plan);
     /// Asks which kernel objects are behind an endpoint, and how they stand.

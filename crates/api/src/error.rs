@@ -271,6 +271,8 @@ codes! {
     AddressNotHere "address_not_here" Invalid;
     /// The kernel lacks something that this needs.
     MissingFeature "missing_feature" Unavailable;
+    /// The resolver does not run.
+    NoResolver "no_resolver" Unavailable;
     /// No daemon answers.
     NoDaemon "no_daemon" Unavailable;
     /// The daemon is ending.

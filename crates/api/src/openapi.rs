@@ -23,6 +23,8 @@ use crate::types;
     components(schemas(
         ApiError,
         ErrorKind,
+        types::DnsAnswer,
+        types::DnsName,
         types::Endpoint,
         types::EndpointCreate,
         types::EndpointJoin,
@@ -93,7 +95,8 @@ fn described(operation: Operation, route: &Route) -> OperationBuilder {
         );
     }
     for &word in route.query {
-        builder = builder.parameter(query_parameter(word));
+        let needed = (operation, word) == (Operation::DnsResolve, "name");
+        builder = builder.parameter(query_parameter(word, needed));
     }
     if let Some(body) = route.body {
         let body = RequestBodyBuilder::new()
@@ -108,13 +111,13 @@ fn described(operation: Operation, route: &Route) -> OperationBuilder {
 /// The second part of the path, which groups the operations.
 fn tag(path: &str) -> &str {
     match path.split('/').nth(2) {
-        Some(group @ ("networks" | "endpoints" | "sandboxes" | "publications")) => group,
+        Some(group @ ("networks" | "endpoints" | "sandboxes" | "publications" | "dns")) => group,
         Some("version" | "info" | "prune") | None => "system",
         Some(_) => "seeing",
     }
 }
 
-fn query_parameter(word: &str) -> ParameterBuilder {
+fn query_parameter(word: &str, needed: bool) -> ParameterBuilder {
     let schema = match word {
         "keep_endpoints" => plain(Type::Boolean),
         "label" => ArrayBuilder::new()
@@ -126,7 +129,11 @@ fn query_parameter(word: &str) -> ParameterBuilder {
     ParameterBuilder::new()
         .name(word)
         .parameter_in(ParameterIn::Query)
-        .required(Required::False)
+        .required(if needed {
+            Required::True
+        } else {
+            Required::False
+        })
         .schema(Some(schema))
 }
 

@@ -107,6 +107,9 @@ impl Engine {
         request: Request,
         reply: oneshot::Sender<Result<Response, ApiError>>,
     ) {
+        if let Request::DnsResolve(question) = request {
+            return queries::resolve(&self.controller, &self.outside, question, reply);
+        }
         let show = Show::of(&request);
         let answer = match self.understand(request.clone()) {
             Ok(Some((command, chosen))) => {

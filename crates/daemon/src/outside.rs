@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tombolo_api::{ApiError, ErrorCode, Response};
 use tombolo_core::Controller;
 use tombolo_core::controller::RelayTask;
 use tombolo_core::id::SandboxId;
@@ -68,6 +69,32 @@ impl Outside {
             let error = crate::engine::with_sources(&error);
             tracing::error!(sandbox = %id, error, "ports cannot be relayed");
         }
+    }
+
+    /// Asks the resolver for the records of type `kind` that `name` has, as the sandbox `asker` would, or else as
+    /// the host; it answers in its own time.
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_value,
+        reason = "the resolver, once there is one, is kept here and takes the question over"
+    )]
+    pub(crate) fn resolve(
+        &self,
+        asker: Option<SandboxId>,
+        name: String,
+        kind: String,
+        reply: oneshot::Sender<Result<Response, ApiError>>,
+    ) {
+        tracing::debug!(
+            ?asker,
+            name,
+            kind,
+            "a question is refused: there is no resolver"
+        );
+        let message = "the resolver does not run";
+        let error = ApiError::new(ErrorCode::NoResolver, format!("{name}: {message}")).on(name);
+        // An error means that nobody waits any more.
+        drop(reply.send(Err(error)));
     }
 
     /// Removes the files and routes of a sandbox.

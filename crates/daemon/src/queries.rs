@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::oneshot;
 use tombolo_api::types::{self, Counts, Info, Version};
 use tombolo_api::{ApiError, ErrorCode, Request, Response};
-use tombolo_core::model::{Endpoint, Network, Publication, Sandbox};
-use tombolo_core::{Command, Controller, Reference, Reject, Reply};
+use tombolo_core::id::SandboxId;
+use tombolo_core::model::{Endpoint, Network, Publication, Sandbox, SandboxState};
+use tombolo_core::{Code, Command, Controller, Reference, Reject, Reply};
 use tombolo_kernel::Kernel;
 
 use crate::config::Config;
 use crate::doctor;
 use crate::outside::Outside;
-use crate::translate::{api_error, view};
+use crate::translate::{api_error, names, view};
 
 /// What does not change while the daemon runs.
 #[derive(Debug)]
@@ -115,6 +117,7 @@ pub(crate) fn answer(
             let all = all.flat_map(|s| view::publication::publications(controller, s));
             Ok(Response::Publications(all.collect()))
         }
+        Request::DnsNames(filter) => dns_names(controller, filter),
         Request::Explain { reference } => explanation(controller, reference),
         Request::Doctor => {
             let findings = doctor::findings(controller, kernel, outside);
@@ -146,6 +149,45 @@ fn publications(controller: &Controller, reference: String) -> Result<Response, 
     let sandbox = sandbox.map_err(|reject| api_error(&reject))?;
     let publications = view::publication::publications(controller, sandbox);
     Ok(Response::Publications(publications))
+}
+
+fn dns_names(controller: &Controller, filter: types::DnsNameFilter) -> Result<Response, ApiError> {
+    let wanted = filter
+        .network
+        .map(|network| controller.find_network(&Reference(network)));
+    let wanted = wanted.transpose().map_err(|reject| api_error(&reject))?;
+    Ok(Response::DnsNames(names::known_names(controller, wanted)))
+}
+
+/// Hands a question for a name over to the resolver, which may have to ask others.
+pub(crate) fn resolve(
+    controller: &Controller,
+    outside: &Outside,
+    question: types::DnsQuestion,
+    reply: oneshot::Sender<Result<Response, ApiError>>,
+) {
+    match asker(controller, &question) {
+        Ok((asker, kind)) => outside.resolve(asker, question.name, kind, reply),
+        // An error means that nobody waits any more.
+        Err(reject) => drop(reply.send(Err(api_error(&reject)))),
+    }
+}
+
+/// The running sandbox that is to ask, if one is named, and the type of record that it asks for.
+fn asker(
+    controller: &Controller,
+    question: &types::DnsQuestion,
+) -> Result<(Option<SandboxId>, String), Reject> {
+    let kind = names::record_kind(question.kind.as_deref())?;
+    let Some(reference) = &question.sandbox else {
+        return Ok((None, kind));
+    };
+    let sandbox = controller.find_sandbox(&Reference(reference.clone()))?;
+    if sandbox.state != SandboxState::Running {
+        let message = "the sandbox does not run, and so cannot ask";
+        return Err(Reject::new(Code::NotRunning, &sandbox.name, message).hint("start it first"));
+    }
+    Ok((Some(sandbox.id), kind))
 }
 
 fn explanation(controller: &Controller, reference: String) -> Result<Response, ApiError> {

@@ -1,6 +1,7 @@
 //! Between the words of the API and those of the core: pure, in both directions.
 
 mod endpoint;
+pub(crate) mod names;
 mod network;
 mod publication;
 mod sandbox;
@@ -92,6 +93,8 @@ pub(crate) fn command(
         | Request::SandboxInspect { .. }
         | Request::SandboxPublications { .. }
         | Request::PublicationList
+        | Request::DnsNames(_)
+        | Request::DnsResolve(_)
         // What the words mean depends on what exists.
         | Request::PublicationsRemove { .. }
         | Request::Plan(_)

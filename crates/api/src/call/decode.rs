@@ -7,7 +7,7 @@ use super::query::Query;
 use super::{Operation, Request};
 use crate::error::{ApiError, ErrorCode};
 use crate::limits;
-use crate::types::{EndpointFilter, NetworkFilter, SandboxFilter};
+use crate::types::{DnsNameFilter, DnsQuestion, EndpointFilter, NetworkFilter, SandboxFilter};
 
 /// The body of a call that takes none.
 #[derive(Debug, Deserialize)]
@@ -109,6 +109,14 @@ impl Request {
             Operation::SandboxStart => Self::SandboxStart { reference },
             Operation::SandboxPublications => Self::SandboxPublications { reference },
             Operation::PublicationList => Self::PublicationList,
+            Operation::DnsNames => Self::DnsNames(DnsNameFilter {
+                network: query.one("network")?,
+            }),
+            Operation::DnsResolve => Self::DnsResolve(DnsQuestion {
+                name: query.needed("name")?,
+                kind: query.one("type")?,
+                sandbox: query.one("sandbox")?,
+            }),
             Operation::Explain => Self::Explain { reference },
             Operation::Drift => Self::Drift,
             Operation::Repair => Self::Repair,

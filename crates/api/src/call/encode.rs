@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Operation, Request, Response, query};
 use crate::error::{ApiError, ErrorCode};
-use crate::types::{EndpointFilter, NetworkFilter, SandboxFilter};
+use crate::types::{DnsNameFilter, DnsQuestion, EndpointFilter, NetworkFilter, SandboxFilter};
 
 /// What may stand as it is in a segment of a path (RFC 3986, section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -79,6 +79,8 @@ impl Request {
             | Self::SandboxCreate(_)
             | Self::SandboxList(_)
             | Self::PublicationList
+            | Self::DnsNames(_)
+            | Self::DnsResolve(_)
             | Self::Plan(_)
             | Self::Drift
             | Self::Repair
@@ -104,6 +106,17 @@ impl Request {
             Self::SandboxList(SandboxFilter { name, labels }) => {
                 query::write(option("name", name).chain(list("label", labels)))
             }
+            Self::DnsNames(DnsNameFilter { network }) => query::write(option("network", network)),
+            Self::DnsResolve(DnsQuestion {
+                name,
+                kind,
+                sandbox,
+            }) => query::write(
+                [("name", name.as_str())]
+                    .into_iter()
+                    .chain(option("type", kind))
+                    .chain(option("sandbox", sandbox)),
+            ),
             Self::SandboxDelete {
                 keep_endpoints: true,
                 ..

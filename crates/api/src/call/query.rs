@@ -48,6 +48,15 @@ impl Query {
         Ok(values.pop())
     }
 
+    /// The value of a word that must be given.
+    pub(super) fn needed(&mut self, word: &str) -> Result<String, ApiError> {
+        let value = self.one(word)?.filter(|value| !value.is_empty());
+        value.ok_or_else(|| {
+            let message = format!("{word:?} is missing from the query");
+            ApiError::new(ErrorCode::InvalidParameter, message)
+        })
+    }
+
     /// Whether a flag is set: `true` or `1`, or the word alone.
     pub(super) fn flag(&mut self, word: &str) -> Result<bool, ApiError> {
         match self.one(word)?.as_deref() {

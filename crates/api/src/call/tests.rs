@@ -160,6 +160,19 @@ fn publication_samples() -> Vec<Request> {
     ]
 }
 
+fn name_samples() -> Vec<Request> {
+    vec![
+        Request::DnsNames(DnsNameFilter {
+            network: Some("w&b".to_owned()),
+        }),
+        Request::DnsResolve(DnsQuestion {
+            name: "_http._tcp.web.x&y".to_owned(),
+            kind: Some("SRV".to_owned()),
+            sandbox: Some("s".to_owned()),
+        }),
+    ]
+}
+
 fn other_samples() -> Vec<Request> {
     let command = Command::NetworkConnect {
         reference: reference(),
@@ -184,6 +197,7 @@ fn samples() -> Vec<Request> {
     samples.extend(endpoint_samples());
     samples.extend(sandbox_samples());
     samples.extend(publication_samples());
+    samples.extend(name_samples());
     samples.extend(other_samples());
     samples
 }
@@ -265,6 +279,10 @@ fn bodies_refuse_what_they_do_not_know() {
         (
             Operation::NetworkCreate,
             r#"{"name":"a","subnets":[{"cidr":"10.0.0.0/8"}]}"#,
+        ),
+        (
+            Operation::NetworkCreate,
+            r#"{"name":"a","dns":{"server":["10.0.0.1"]}}"#,
         ),
         (
             Operation::EndpointCreate,

@@ -5,6 +5,7 @@
 //! parsed once, by the daemon.
 
 mod endpoint;
+mod names;
 mod network;
 mod publication;
 mod query;
@@ -16,6 +17,7 @@ pub use endpoint::{
     Endpoint, EndpointCreate, EndpointJoin, EndpointSettings, EndpointState, Named,
     NetworkAttachment,
 };
+pub use names::{DnsAnswer, DnsName, DnsRecord, DnsSource, NetworkDns, NetworkDnsConfig};
 pub use network::{
     EndpointSummary, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkState,
     RouteConfig, Subnet, SubnetConfig,
@@ -24,7 +26,7 @@ pub use publication::{
     Link, LinkSpec, Path, Protocol, Publication, PublicationSpec, PublicationsAdd,
     PublicationsRemove,
 };
-pub use query::{EndpointFilter, NetworkFilter, SandboxFilter};
+pub use query::{DnsNameFilter, DnsQuestion, EndpointFilter, NetworkFilter, SandboxFilter};
 pub use sandbox::{DnsConfig, NetnsChoice, Sandbox, SandboxCreate, SandboxFiles, SandboxState};
 pub use seeing::{
     Action, Command, Explanation, Finding, FindingLevel, FindingReport, ObjectState, ObjectView,

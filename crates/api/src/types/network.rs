@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::{EndpointSettings, EndpointState, Named};
 use super::is_false;
+use super::names::{NetworkDns, NetworkDnsConfig};
 
 /// A network to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -66,6 +67,9 @@ pub struct NetworkCreate {
     /// Address of the host for its published ports that name none; all when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_binding: Option<String>,
+    /// How names are resolved in its sandboxes.
+    #[serde(default, skip_serializing_if = "NetworkDnsConfig::is_empty")]
+    pub dns: NetworkDnsConfig,
     /// Routes that each endpoint gets besides the default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,
@@ -103,6 +107,7 @@ impl NetworkCreate {
             gateway_mode_ipv6: None,
             obey_host_firewall: None,
             host_binding: None,
+            dns: NetworkDnsConfig::default(),
             routes: Vec::new(),
             interface_prefix: None,
             labels: BTreeMap::new(),
@@ -218,6 +223,9 @@ pub struct Network {
     /// Address of the host for its published ports that name none; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_binding: Option<String>,
+    /// How names are resolved in its sandboxes.
+    #[serde(default)]
+    pub dns: NetworkDns,
     /// Routes that each endpoint gets besides the default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteConfig>,

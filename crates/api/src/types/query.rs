@@ -28,3 +28,21 @@ pub struct SandboxFilter {
     /// Only those with all these labels, each `key` or `key=value`.
     pub labels: Vec<String>,
 }
+
+/// Which names to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsNameFilter {
+    /// Only those of this network.
+    pub network: Option<String>,
+}
+
+/// What to ask the resolver.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsQuestion {
+    /// The name.
+    pub name: String,
+    /// The type of record, such as `AAAA`; `A` when left out.
+    pub kind: Option<String>,
+    /// The running sandbox that is to ask; the host itself when left out.
+    pub sandbox: Option<String>,
+}

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tombolo_api::{
-    Endpoint, EndpointState, EndpointSummary, Link, Named, Network, NetworkState, Path, Protocol,
-    Publication, Sandbox, SandboxState, Subnet,
+    Endpoint, EndpointState, EndpointSummary, Link, Named, Network, NetworkDns, NetworkState, Path,
+    Protocol, Publication, Sandbox, SandboxState, Subnet,
 };
 
 /// A bridge network with one subnet.
@@ -38,6 +38,7 @@ pub(crate) fn network(name: &str) -> Network {
         gateway_mode_ipv6: None,
         obey_host_firewall: false,
         host_binding: None,
+        dns: NetworkDns::default(),
         routes: Vec::new(),
         interface_prefix: None,
         labels: BTreeMap::new(),

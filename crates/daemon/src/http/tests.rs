@@ -57,6 +57,8 @@ fn answer(operation: Operation) -> Response {
         Operation::SandboxPublications
         | Operation::PublicationsAdd
         | Operation::PublicationList => Response::Publications(vec![]),
+        Operation::DnsNames => Response::DnsNames(vec![dns_name()]),
+        Operation::DnsResolve => Response::DnsAnswer(dns_answer()),
         Operation::NetworkDelete
         | Operation::PublicationsRemove
         | Operation::NetworkDisconnect
@@ -128,6 +130,10 @@ fn network() -> Network {
         gateway_mode_ipv6: None,
         obey_host_firewall: false,
         host_binding: None,
+        dns: NetworkDns {
+            resolver: Some(text("sandbox")),
+            ..NetworkDns::default()
+        },
         snat_ipv4: None,
         snat_ipv6: None,
         routes: vec![RouteConfig {
@@ -195,6 +201,36 @@ fn sandbox() -> Sandbox {
         linked_by: vec![],
         labels: [].into(),
         created_ms: 1,
+    }
+}
+
+fn dns_name() -> DnsName {
+    DnsName {
+        network: text("web"),
+        name: text("s"),
+        sandbox: Named {
+            id: text("89ab"),
+            name: text("s"),
+        },
+        addresses: vec![text("10.0.0.2")],
+        aliases: vec![text("db")],
+    }
+}
+
+fn dns_answer() -> DnsAnswer {
+    DnsAnswer {
+        name: text("s"),
+        kind: text("A"),
+        code: text("NOERROR"),
+        source: DnsSource::Forwarded,
+        records: vec![DnsRecord {
+            name: text("s"),
+            kind: text("A"),
+            ttl_seconds: 5,
+            data: text("10.0.0.2"),
+        }],
+        took_us: 7,
+        server: Some(text("192.0.2.53")),
     }
 }
 

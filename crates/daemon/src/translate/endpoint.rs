@@ -3,6 +3,7 @@
 use tombolo_api::types::{EndpointCreate, EndpointSettings, NetworkAttachment};
 use tombolo_core::model::EndpointSpec;
 use tombolo_core::{Code, Command, Reference, Reject};
+use tombolo_dns::name::HostName;
 use tombolo_netstate::Mac;
 
 use super::{address, name, shown};
@@ -52,18 +53,22 @@ pub(crate) fn settings(settings: EndpointSettings) -> Result<EndpointSpec, Rejec
         let message = format!("an endpoint takes {ALIASES_MAX} aliases");
         return Err(Reject::new(Code::LimitReached, "aliases", message).hint("give fewer"));
     }
-    for alias in &settings.aliases {
-        name(alias)?;
-    }
+    let aliases: Result<Vec<String>, Reject> = settings.aliases.iter().map(|a| alias(a)).collect();
     Ok(EndpointSpec {
         name: settings.name.as_deref().map(name).transpose()?,
         addresses,
         mac,
         interface: settings.interface_name,
         gateway_priority: settings.gateway_priority.unwrap_or(0),
-        aliases: settings.aliases,
+        aliases: aliases?,
         labels: settings.labels,
     })
+}
+
+fn alias(text: &str) -> Result<String, Reject> {
+    let name: Result<HostName, _> = text.parse();
+    name.map(|name| name.as_str().to_owned())
+        .map_err(|reject| Reject::advised(Code::InvalidName, shown(text), &reject.to_string()))
 }
 
 fn mac(text: &str) -> Result<[u8; 6], Reject> {

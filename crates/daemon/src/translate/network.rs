@@ -10,7 +10,7 @@ use tombolo_core::ipam::{Family, SubnetWish};
 use tombolo_core::model::{Driver, GatewayMode, NetworkSpec, StaticRoute, SubnetPick, SubnetSpec};
 use tombolo_core::{Code, Reject};
 
-use super::{address, name, publication, shown};
+use super::{address, name, names, publication, shown};
 
 /// The spec of a network, with defaults filled in and options understood.
 pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Reject> {
@@ -60,7 +60,7 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
             .as_deref()
             .map(publication::host_binding)
             .transpose()?,
-        dns: tombolo_core::model::NetworkDns::default(),
+        dns: names::network_dns(create.dns)?,
         routes: routes?,
         interface_prefix: create.interface_prefix.unwrap_or_else(|| "eth".to_owned()),
         labels: create.labels,
@@ -96,6 +96,12 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
         "com.docker.network.bridge.host_binding_ipv4" | "host_binding" => {
             create.host_binding = Some(value.to_owned());
         }
+        "dns" => create.dns.servers = words(value),
+        "dns_search" => create.dns.searches = words(value),
+        "dns_option" => create.dns.options = words(value),
+        "dns_forward" => create.dns.forward = Some(value.to_owned()),
+        "resolver" => create.dns.resolver = Some(value.to_owned()),
+        "mdns" => create.dns.mdns = flag(key, value)?,
         "obey_host_firewall" => create.obey_host_firewall = Some(flag(key, value)?),
         "multicast" => create.multicast = Some(flag(key, value)?),
         "address_device" => create.address_device = flag(key, value)?,
@@ -109,6 +115,14 @@ fn apply_option(create: &mut NetworkCreate, key: &str, value: &str) -> Result<()
         }
     }
     Ok(())
+}
+
+/// What stands between commas.
+fn words(value: &str) -> Vec<String> {
+    value
+        .split(',')
+        .map(|word| word.trim().to_owned())
+        .collect()
 }
 
 /// A truth value in any of the spellings that Docker takes.

@@ -1,16 +1,15 @@
 //! Sandboxes: from the API's words to a spec.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tombolo_api::types::{NetnsChoice, SandboxCreate};
-use tombolo_core::model::{DnsSettings, SandboxNetns, SandboxSpec};
+use tombolo_core::model::{SandboxNetns, SandboxSpec};
 use tombolo_core::{Code, Command, Reject};
 use tombolo_dns::hosts::ExtraHost;
 use tombolo_dns::name::HostName;
-use tombolo_dns::resolv_conf::Overrides;
 
-use super::{address, attachment, name, publication, shown};
+use super::names::dns_settings;
+use super::{attachment, name, publication, shown};
 use crate::limits::EXTRA_HOSTS_MAX;
 
 /// Answers which namespace a path leads to.
@@ -33,18 +32,7 @@ pub(crate) fn sandbox_create(
     }
     let publications = publication::publications(&create)?;
     let hostname = create.hostname.map(|text| hostname(&text)).transpose()?;
-    let servers: Result<Vec<IpAddr>, Reject> = create
-        .dns
-        .servers
-        .iter()
-        .map(|text| address(text, "the DNS server"))
-        .collect();
-    Overrides::parse(
-        &create.dns.servers,
-        &create.dns.searches,
-        &create.dns.options,
-    )
-    .map_err(|reject| Reject::new(Code::InvalidCombination, "dns", reject.to_string()))?;
+    let dns = create.dns;
     let spec = SandboxSpec {
         publications,
         exposed: publication::exposed(&create.expose)?,
@@ -52,11 +40,7 @@ pub(crate) fn sandbox_create(
         name: create.name.as_deref().map(name).transpose()?,
         hostname,
         netns: netns(create.netns, namespaces)?,
-        dns: DnsSettings {
-            servers: servers?,
-            searches: create.dns.searches,
-            options: create.dns.options,
-        },
+        dns: dns_settings(&dns.servers, dns.searches, dns.options)?,
         extra_hosts: create
             .extra_hosts
             .iter()

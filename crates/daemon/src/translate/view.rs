@@ -15,7 +15,7 @@ use tombolo_core::model::{
 };
 use tombolo_netstate::{Edge, Key, Mac, Op};
 
-use super::mode_word;
+use super::{mode_word, names};
 
 /// Directories that views name files in.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,7 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
         gateway_mode_ipv6: bridge.then(|| mode_word(spec.gateway_mode6).to_owned()),
         obey_host_firewall: controller.obeys_host_firewall(network),
         host_binding: spec.host_binding.map(|address| address.to_string()),
+        dns: names::network_view(spec),
         routes: spec.routes.iter().map(route).collect(),
         interface_prefix: bridge.then(|| spec.interface_prefix.clone()),
         labels: spec.labels.clone(),

@@ -260,6 +260,38 @@ async fn other_calls_survive_the_round_trip() {
 }
 
 #[tokio::test]
+async fn calls_about_names_survive_the_round_trip() {
+    let running = Running::start();
+    let mut client = AsyncClient::connect(running.address.clone()).await.unwrap();
+    let filter = DnsNameFilter {
+        network: Some(text("w&b")),
+    };
+    check!(
+        running,
+        client.dns_names(filter.clone()),
+        Request::DnsNames(filter.clone()),
+        [dns_name()]
+    );
+    let question = DnsQuestion {
+        name: text("_http._tcp.s"),
+        kind: Some(text("SRV")),
+        sandbox: Some(text("a b/ü")),
+    };
+    check!(
+        running,
+        client.dns_resolve(question.clone()),
+        Request::DnsResolve(question.clone()),
+        dns_answer()
+    );
+    let nothing = DnsQuestion::default();
+    let Err(ClientError::Api(error)) = client.dns_resolve(nothing).await else {
+        panic!("nothing was asked for");
+    };
+    assert_eq!(error.code, ErrorCode::InvalidParameter);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_network_can_be_named_like_a_path() {
     let running = Running::start();
     let mut client = AsyncClient::connect(running.address.clone()).await.unwrap();

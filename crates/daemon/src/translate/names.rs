@@ -1,0 +1,165 @@
+//! How names are resolved: from the API's words to records, and back.
+
+use std::collections::BTreeSet;
+
+use tombolo_api::types::{self, NetworkDnsConfig};
+use tombolo_core::Controller;
+use tombolo_core::model::{
+    DnsSettings, Driver, Endpoint, Forward, Network, NetworkDns, NetworkSpec, ResolverAt, Sandbox,
+    SandboxState,
+};
+use tombolo_core::{Code, Reject};
+use tombolo_dns::resolv_conf::Overrides;
+
+use super::{address, shown};
+use crate::engine::with_sources;
+use crate::limits::DNS_KIND_BYTES_MAX;
+
+/// The type of record that a question without one is about.
+const ADDRESS: &str = "A";
+
+/// Lists as a user writes them, each word of which can stand in a resolv.conf.
+pub(crate) fn dns_settings(
+    servers: &[String],
+    searches: Vec<String>,
+    options: Vec<String>,
+) -> Result<DnsSettings, Reject> {
+    let addresses: Result<Vec<_>, Reject> = servers
+        .iter()
+        .map(|text| address(text, "the DNS server"))
+        .collect();
+    Overrides::parse(servers, &searches, &options).map_err(|reject| {
+        Reject::advised(Code::InvalidCombination, "dns", &with_sources(&reject))
+    })?;
+    Ok(DnsSettings {
+        servers: addresses?,
+        searches,
+        options,
+    })
+}
+
+/// What a network says of names.
+pub(crate) fn network_dns(config: NetworkDnsConfig) -> Result<NetworkDns, Reject> {
+    let lists = dns_settings(&config.servers, config.searches, config.options)?;
+    Ok(NetworkDns {
+        servers: lists.servers,
+        searches: lists.searches,
+        options: lists.options,
+        resolver: resolver_at(config.resolver.as_deref())?,
+        forward: forward(config.forward.as_deref())?,
+        mdns: config.mdns,
+    })
+}
+
+fn resolver_at(text: Option<&str>) -> Result<ResolverAt, Reject> {
+    match text {
+        None | Some("sandbox") => Ok(ResolverAt::Sandbox),
+        Some("gateway") => Ok(ResolverAt::Gateway),
+        Some("off") => Ok(ResolverAt::Off),
+        Some(other) => Err(Reject::new(
+            Code::UnknownOption,
+            shown(other),
+            "a resolver has no such place",
+        )
+        .hint("the places are sandbox, gateway and off")),
+    }
+}
+
+fn forward(text: Option<&str>) -> Result<Forward, Reject> {
+    match text {
+        None | Some("auto") => Ok(Forward::Auto),
+        Some("always") => Ok(Forward::Always),
+        Some("never") => Ok(Forward::Never),
+        Some(other) => Err(Reject::new(
+            Code::UnknownOption,
+            shown(other),
+            "no rule for forwarding has this name",
+        )
+        .hint("the rules are auto, always and never")),
+    }
+}
+
+/// The type of record that a question is about, in capitals.
+pub(crate) fn record_kind(text: Option<&str>) -> Result<String, Reject> {
+    let text = text.unwrap_or(ADDRESS);
+    let is_word = !text.is_empty()
+        && text.len() <= DNS_KIND_BYTES_MAX
+        && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_word {
+        return Ok(text.to_ascii_uppercase());
+    }
+    Err(Reject::new(
+        Code::UnknownOption,
+        shown(text),
+        "no type of record has this name",
+    )
+    .hint("write it as A, AAAA, PTR or SRV"))
+}
+
+/// What a network says of names, as the API shows it.
+pub(crate) fn network_view(spec: &NetworkSpec) -> types::NetworkDns {
+    let dns = &spec.dns;
+    let bridge = spec.driver == Driver::Bridge;
+    let resolver = match dns.resolver {
+        ResolverAt::Sandbox => "sandbox",
+        ResolverAt::Gateway => "gateway",
+        ResolverAt::Off => "off",
+    };
+    let forward = match dns.forward {
+        Forward::Auto => "auto",
+        Forward::Always => "always",
+        Forward::Never => "never",
+    };
+    types::NetworkDns {
+        servers: dns.servers.iter().map(ToString::to_string).collect(),
+        searches: dns.searches.clone(),
+        options: dns.options.clone(),
+        resolver: bridge.then(|| resolver.to_owned()),
+        forward: bridge.then(|| forward.to_owned()),
+        mdns: dns.mdns,
+    }
+}
+
+/// The names of running sandboxes on the network that is asked for, or on all, by network and name.
+pub(crate) fn known_names(
+    controller: &Controller,
+    wanted: Option<&Network>,
+) -> Vec<types::DnsName> {
+    let running = controller
+        .sandboxes()
+        .filter(|sandbox| sandbox.state == SandboxState::Running);
+    let mut names: Vec<types::DnsName> = running
+        .flat_map(|sandbox| {
+            let joined = controller.endpoints_of_sandbox(sandbox.id).into_iter();
+            joined.map(move |(network, endpoint)| (sandbox, network, endpoint))
+        })
+        .filter(|(_, network, endpoint)| {
+            endpoint.attachment.is_some()
+                && network.spec.driver == Driver::Bridge
+                && wanted.is_none_or(|wanted| wanted.id == network.id)
+        })
+        .map(|(sandbox, network, endpoint)| name_view(sandbox, network, endpoint))
+        .collect();
+    names.sort_by(|a, b| (&a.network, &a.name).cmp(&(&b.network, &b.name)));
+    names
+}
+
+fn name_view(sandbox: &Sandbox, network: &Network, endpoint: &Endpoint) -> types::DnsName {
+    let id = sandbox.id.to_string();
+    let name = sandbox.name.to_string();
+    let further = [sandbox.hostname(), id[..12].to_owned()];
+    let further = endpoint.spec.aliases.iter().cloned().chain(further);
+    let mut seen = BTreeSet::from([name.to_ascii_lowercase()]);
+    let aliases = further.filter(|alias| seen.insert(alias.to_ascii_lowercase()));
+    let addresses = endpoint.addresses.iter();
+    types::DnsName {
+        network: network.spec.name.to_string(),
+        aliases: aliases.collect(),
+        addresses: addresses.map(|net| net.addr().to_string()).collect(),
+        sandbox: types::Named {
+            id,
+            name: name.clone(),
+        },
+        name,
+    }
+}
