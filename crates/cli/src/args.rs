@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    drift, endpoint, exec, exited, explain, info, inspect, kill, logs, network, plan, port, ps,
-    publish, restart, rm, run, sandbox, start, stop, system, topology, wait,
+    dns, drift, endpoint, exec, exited, explain, info, inspect, kill, logs, network, plan, port,
+    ps, publish, restart, rm, run, sandbox, start, stop, system, topology, wait,
 };
 
 /// Container networking in one program
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Publish ports of running sandboxes, withdraw and list them
     #[command(subcommand)]
     Publish(publish::PublishCommand),
+    /// List the names of sandboxes, and ask the resolver for one
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
     /// List processes
     Ps(ps::PsArgs),
     /// Show what a process has written

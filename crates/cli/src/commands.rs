@@ -1,5 +1,6 @@
 //! One file for each command: its flags, and what it does.
 
+pub(crate) mod dns;
 pub(crate) mod drift;
 pub(crate) mod endpoint;
 pub(crate) mod exec;
@@ -41,6 +42,7 @@ pub(crate) fn execute(command: Command, context: &mut Context<'_>) -> Result<u8,
         Command::Exec(args) => exec::execute(args, context),
         Command::Port(args) => done(port::execute(&args, context)),
         Command::Publish(command) => done(publish::execute(command, context)),
+        Command::Dns(command) => dns::execute(command, context),
         Command::Ps(args) => done(ps::execute(args, context)),
         Command::Logs(args) => done(logs::execute(args, context)),
         Command::Stop(args) => stop::execute(&args, context),

@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod create;
 mod inspect;
 mod list;
+mod names;
 mod prune;
 mod remove;
 

@@ -431,6 +431,41 @@ mod tests {
     }
 
     #[test]
+    fn each_flag_about_names_belongs_to_the_owner() {
+        let ports = PortFlags::default();
+        let (word, none) = (|| vec!["x".to_owned()], NameFlags::default);
+        let cases = [
+            (
+                "--dns-search",
+                NameFlags {
+                    searches: word(),
+                    ..none()
+                },
+            ),
+            (
+                "--dns-option",
+                NameFlags {
+                    options: word(),
+                    ..none()
+                },
+            ),
+        ];
+        for (expected, names) in &cases {
+            let companions = Companions {
+                hostname: false,
+                names,
+                ports: &ports,
+                sysctl: false,
+            };
+            assert_eq!(shared_error(companions), *expected);
+            // A process without a network of its own may still have its own files.
+            for mode in ["host", "none"] {
+                assert!(network_mode(&flags(&[mode]), companions).is_ok(), "{mode}");
+            }
+        }
+    }
+
+    #[test]
     fn who_shares_a_network_has_no_ports_of_its_own() {
         use crate::translate::publish::{link, publication};
         let names = NameFlags::default();

@@ -7,6 +7,7 @@
 
 mod fake;
 mod lists;
+mod names;
 mod ports;
 mod requests;
 mod runs;

@@ -6,6 +6,7 @@ use clap::Args;
 use ipnet::IpNet;
 use tombolo_api::{NetworkCreate, RouteConfig};
 
+use super::names::NamesArgs;
 use crate::args::flags::LabelFlags;
 use crate::args::value::{self, KeyValue};
 use crate::context::Context;
@@ -32,6 +33,8 @@ pub(crate) struct CreateArgs {
     addresses: AddressArgs,
     #[command(flatten)]
     behaviour: BehaviourArgs,
+    #[command(flatten)]
+    names: NamesArgs,
 }
 
 /// Its addresses. Ranges, gateways and reserved addresses belong to the subnet that contains them.
@@ -141,6 +144,7 @@ impl CreateArgs {
             gateway_mode_ipv6: behaviour.gateway_mode_ipv6.or(behaviour.gateway_mode),
             obey_host_firewall: behaviour.obey_host_firewall,
             host_binding: behaviour.host_binding.map(|address| address.to_string()),
+            dns: self.names.into_config(),
             routes: behaviour.routes,
             interface_prefix: behaviour.interface_prefix,
             labels: self.labels.into_map(),
