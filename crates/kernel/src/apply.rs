@@ -172,6 +172,7 @@ impl<'a> Run<'a> {
         if let Some(wishes) = host {
             self.make_inside(&Netns::Host, &wishes);
         }
+        self.make_listeners(&of(Phase::Listener));
         self.await_ports(&of(Phase::Link));
         self.make_accepts(&of(Phase::Accept));
         self.make_elements(&of(Phase::Element));

@@ -16,6 +16,7 @@ use crate::bpf::Programs;
 use crate::conntrack::Conntrack;
 use crate::facts::ForeignMemory;
 use crate::limits::{GROUP_GRAVEYARD, GROUP_NURSERY, IDLE_SOCKETS_MAX, IFINDEX_BASE};
+use crate::listeners::{ListenerChange, Listeners};
 use crate::netlink::link::LinkRecord;
 use crate::netlink::socket::Protocol;
 use crate::netlink::{ReadBuffer, Socket, link};
@@ -67,6 +68,7 @@ pub struct Kernel {
     pub(crate) namespaces: Namespaces,
     pub(crate) nft: NftSocket,
     ports: Ports,
+    pub(crate) listeners: Listeners,
     /// The user's own rules, to be put back when our table vanishes.
     user_rules: Mutex<UserRules>,
     /// What was last found of the rules of others.
@@ -99,15 +101,18 @@ impl Kernel {
         let path = config.run_dir.join("netns");
         let namespaces = Namespaces::open(path.clone(), config.pool)
             .map_err(|source| OpenError::RunDir { path, source })?;
+        let ports = Ports::open(config.ports.unwrap_or(PortsConfig {
+            directory: config.run_dir,
+            keeper: None,
+        }));
+        let listeners = Listeners::adopt(&namespaces, &ports);
         let (burials, gone) = Reaper::start().map_err(OpenError::Socket)?;
         let kernel = Self {
             mark: format!("tombolo:{}:", config.instance),
             namespaces,
             nft: NftSocket::open().map_err(OpenError::Socket)?,
-            ports: Ports::open(config.ports.unwrap_or(PortsConfig {
-                directory: config.run_dir,
-                keeper: None,
-            })),
+            ports,
+            listeners,
             user_rules: Mutex::default(),
             foreign_memory: Mutex::default(),
             conntrack: Conntrack::open().map_err(OpenError::Socket)?,
@@ -179,6 +184,13 @@ impl Kernel {
     /// The host's ports that are held.
     pub fn ports(&self) -> &Ports {
         &self.ports
+    }
+
+    /// Tells `subscriber` of all listeners that there are, and then of every one that is opened or closed, in that
+    /// order; whoever was told before is told no more. It is called with a lock held: it must be quick, and ask
+    /// nothing of the kernel.
+    pub fn on_listeners(&self, subscriber: Box<dyn Fn(ListenerChange) + Send + Sync>) {
+        self.listeners.subscribe(subscriber);
     }
 
     /// The value of a kernel setting, without the final newline; `path` is below `/proc/sys`.

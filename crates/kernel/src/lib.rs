@@ -11,12 +11,14 @@ mod conntrack;
 mod facts;
 mod kernel;
 pub mod limits;
+mod listeners;
 mod netlink;
 mod netns;
 mod nft;
 mod observe;
 mod ports;
 mod reaper;
+mod sockets;
 #[expect(unsafe_code, reason = "system calls that the standard library lacks")]
 mod sys;
 #[cfg(test)]
@@ -28,8 +30,10 @@ pub use facts::{
     HostRoute, Uplink,
 };
 pub use kernel::{Kernel, KernelConfig, OpenError};
+pub use listeners::ListenerChange;
 pub use netns::{netns_inode, netns_of_pid};
 pub use nft::user::UserRules;
 pub use observe::{ObserveError, Observed, Scope};
 pub use ports::{KeeperCommand, Pick, PortError, Ports, PortsConfig, keep_sockets};
+pub use sockets::{SocketError, SocketKind};
 pub use watch::{Change, Stopper, Watch, WatchError};

@@ -74,6 +74,21 @@ pub const FORGET_ROUNDS_MAX: usize = 256;
 /// Most ports that are held by a socket each; the rest of a host's ports can be reserved as ranges.
 pub const PORTS_HELD_MAX: usize = 65_536;
 
+/// Most pairs of sockets at which names are asked for.
+pub const LISTENERS_MAX: usize = 16_384;
+
+/// Most sockets that the keeper keeps.
+pub const KEPT_SOCKETS_MAX: usize = PORTS_HELD_MAX + 2 * LISTENERS_MAX;
+
+/// Connections that wait at a listener; the host's `somaxconn` may allow fewer.
+pub const LISTENER_BACKLOG: i32 = 256;
+
+/// Bytes of datagrams that wait at a listener, as the kernel counts them.
+pub const LISTENER_BUFFER_BYTES: i32 = 1024 * 1024;
+
+/// Open files that are left to everything else when listeners are opened.
+pub const LISTENER_FILES_SPARE: u64 = 256;
+
 /// Open files that the keeper of ports needs besides what it keeps.
 pub const KEEPER_FILES_SPARE: u64 = 64;
 

@@ -91,6 +91,11 @@ impl Namespaces {
         sys::is_namespace(&self.path(name)).unwrap_or(false)
     }
 
+    /// The number of the namespace of that name, if there is one.
+    pub(crate) fn inode(&self, name: &str) -> Option<u64> {
+        netns_inode(&self.path(name)).ok()
+    }
+
     /// Names a namespace, whose loopback interface is up.
     pub(crate) fn create(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tombolo_netstate::object::address::AddressKey;
 use tombolo_netstate::object::foreign::AcceptSpec;
 use tombolo_netstate::object::link::LinkKey;
+use tombolo_netstate::object::listener::ListenerSpec;
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::SetName;
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
@@ -28,10 +29,10 @@ use view::View;
 /// What is to be read, and what the kernel itself does not remember.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// The host: links, addresses, neighbours, forwarding entries, routes, rules, and the names of namespaces
-    /// that we made.
+    /// The host: links, addresses, neighbours, forwarding entries, routes, rules, the names of namespaces that we
+    /// made, and listeners wherever they are.
     pub host: bool,
-    /// Namespaces whose links, addresses, neighbours and routes are read.
+    /// Namespaces whose links, addresses, neighbours, routes and listeners are read.
     pub sandboxes: Vec<Netns>,
     /// Settings whose values are read; `restore` is copied from here.
     pub sysctls: Vec<(SysctlKey, SysctlSpec)>,
@@ -122,6 +123,13 @@ fn observe_with(
         read_rules(kernel, &mut seen)?;
         read_others(kernel, &mut seen)?;
     }
+    let listeners = kernel.listeners.held(&kernel.namespaces, kernel.ports());
+    let listeners = listeners
+        .into_iter()
+        // Also those in namespaces that nobody asked about, which may have lost their name.
+        .filter(|key| scope.host || scope.sandboxes.contains(&key.netns));
+    seen.objects
+        .extend(listeners.map(|key| (Key::Listener(key), Spec::Listener(ListenerSpec))));
     for (key, spec) in &scope.sysctls {
         if let Ok(value) = read_sysctl(&key.path) {
             let spec = SysctlSpec {

@@ -1,18 +1,20 @@
 //! Reservations of the host's ports. A published port is held by a bound socket before any rule exists, so that
-//! no other program gets it, and the socket outlives the daemon: a small process keeps it.
+//! no other program gets it, and the socket outlives the daemon: a small process keeps it. That process also has
+//! copies of the listeners' sockets.
 
 mod connection;
 mod found;
 mod hold;
-mod holder;
+pub(crate) mod holder;
 mod keeper;
 mod name;
 mod pick;
 mod place;
+mod shared;
 mod shelf;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 use std::io;
@@ -27,11 +29,12 @@ use std::time::Instant;
 use tombolo_netstate::object::port::{HostAddress, PortKey, PortRange, PortSpec, Protocol};
 
 use crate::kernel::lock;
-use crate::limits::{KEEPER_LOOK_AGAIN, KEEPER_START, PORTS_HELD_MAX};
+use crate::limits::{KEEPER_LOOK_AGAIN, KEEPER_START, KEPT_SOCKETS_MAX};
 use crate::sys;
 
 use connection::Connection;
 pub use keeper::keep_sockets;
+pub(crate) use shared::Listener;
 use state::State;
 
 /// Where and how ports are held.
@@ -156,7 +159,7 @@ impl Ports {
     /// that answers, everything is held by this process instead, and the log says so.
     pub(crate) fn open(config: PortsConfig) -> Self {
         // Whatever the limit is then, binding says when it is reached.
-        let _ = sys::ports::raise_open_files(PORTS_HELD_MAX as u64);
+        let _ = sys::ports::raise_open_files(KEPT_SOCKETS_MAX as u64);
         let shared = Arc::new(Shared {
             config,
             state: Mutex::new(State::new()),
@@ -260,7 +263,7 @@ impl Shared {
             Ok(watched) => Some(watched),
             Err(error) => {
                 let directory = self.config.directory.display();
-                tracing::error!(%error, %directory, "no keeper; published ports are free while the daemon is away");
+                tracing::error!(%error, %directory, "no keeper; published ports are free and names unknown while the daemon is away");
                 state.take_back();
                 None
             }

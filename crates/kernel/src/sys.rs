@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -14,6 +14,9 @@ pub(crate) mod ports;
 const SOL_NETLINK: i32 = 270;
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// `SIOCGSKNS` (linux/sockios.h).
+const SOCKET_NETNS: libc::c_ulong = 0x894c;
 
 /// An error number of the kernel, with its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +121,12 @@ pub(crate) fn netlink_socket(protocol: i32) -> io::Result<(OwnedFd, u32)> {
     Ok((fd, address.nl_pid))
 }
 
-fn set_option(fd: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+fn set_option(fd: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the value is an `i32` that outlives the call, and `length` is its size.
     check(unsafe {
         libc::setsockopt(
-            fd.as_raw_fd(),
+            fd.as_fd().as_raw_fd(),
             level,
             name,
             (&raw const value).cast(),
@@ -295,6 +298,15 @@ pub(crate) fn new_private_mounts() -> io::Result<()> {
 /// The namespace in which the calling thread is.
 pub(crate) fn current_netns() -> io::Result<File> {
     File::open("/proc/thread-self/ns/net")
+}
+
+/// Inode number of the network namespace that a socket is in.
+pub(crate) fn netns_of_socket(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: the request takes no argument; it only makes a descriptor.
+    let fd = check(unsafe { libc::ioctl(socket.as_raw_fd(), SOCKET_NETNS as _) })?;
+    // SAFETY: the kernel has just given us this descriptor; nobody else has it.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(std::os::unix::fs::MetadataExt::ino(&file.metadata()?))
 }
 
 fn path_text(path: &Path) -> io::Result<CString> {

@@ -9,5 +9,5 @@ mod foreign;
 mod lifecycle;
 mod publish;
 mod rules;
-mod scenery;
+pub(crate) mod scenery;
 mod watching;

@@ -366,6 +366,7 @@ fn needs(key: &Key, spec: &Spec) -> Vec<Key> {
                 })
             }));
         }
+        (Key::Listener(at), _) => needs.extend(place(&at.netns)),
         (Key::Element(_), _) => needs.push(Key::NftBase),
         _ => {}
     }

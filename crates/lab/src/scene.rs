@@ -45,6 +45,8 @@ pub struct Bridge {
     pub internal: bool,
     /// The last byte of the source address towards the outside; `None` masquerades.
     pub snat: Option<u8>,
+    /// Whether names are answered at its gateway.
+    pub resolver: bool,
 }
 
 /// An endpoint: a veth from a bridge into a sandbox. Two slots share a sandbox.
@@ -68,6 +70,8 @@ pub struct Endpoint {
     pub announced: bool,
     /// Another destination to be reached through the gateway.
     pub routed: Option<u8>,
+    /// Whether names are answered inside its sandbox.
+    pub resolver: bool,
 }
 
 impl Scene {
@@ -194,11 +198,11 @@ pub fn adopted() -> impl Iterator<Item = Netns> {
 }
 
 fn bridge() -> impl Strategy<Value = Bridge> {
-    let flags = any::<(bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool, bool)>();
     let mtu = prop_oneof![Just(1500), Just(1450), Just(9000)];
     let prefix_len = prop_oneof![Just(16), Just(24)];
     (0..3_u8, mtu, flags, prefix_len, prop::option::of(1..3_u8)).prop_map(
-        |(leaves, mtu, (snooping, ipv6, internal), prefix_len, snat)| Bridge {
+        |(leaves, mtu, (snooping, ipv6, internal, resolver), prefix_len, snat)| Bridge {
             leaves,
             mtu,
             snooping,
@@ -206,12 +210,13 @@ fn bridge() -> impl Strategy<Value = Bridge> {
             prefix_len,
             internal,
             snat,
+            resolver,
         },
     )
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
-    let flags = any::<(bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool, bool)>();
     (
         0..BRIDGES_MAX,
         0..3_u8,
@@ -221,7 +226,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         prop::option::of(0..4_u8),
     )
         .prop_map(
-            |(bridge, leaf, mac, host, (hairpin, sourced, announced), routed)| Endpoint {
+            |(bridge, leaf, mac, host, (hairpin, sourced, announced, resolver), routed)| Endpoint {
                 bridge,
                 leaf,
                 swapped: false,
@@ -231,6 +236,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                 sourced,
                 announced,
                 routed,
+                resolver,
             },
         )
 }

@@ -9,7 +9,9 @@ use crate::desired::Desired;
 use crate::name::{IfName, Netns};
 use crate::object::address::AddressKey;
 use crate::object::link::{LinkKey, LinkKind, LinkSpec};
+use crate::object::listener::ListenerKey;
 use crate::object::neighbour::NeighbourKey;
+use crate::object::netns::NetnsKey;
 use crate::object::nft::ElementSpec;
 use crate::object::nft::flows::forgotten;
 use crate::object::route::RouteKey;
@@ -27,6 +29,7 @@ pub fn diff<'a>(
     let mut replaced = BTreeSet::new();
     let mut lost = BTreeSet::new();
     for key in keys.clone() {
+        replaced.extend(stranded(&key, desired, actual));
         let Some(have) = actual.get(&key) else {
             continue;
         };
@@ -221,6 +224,23 @@ fn holds_ports(key: &Key, actual: &Objects, desired: &Desired) -> bool {
     wanted.is_some_and(|(wanted, _)| !actual.contains_key(&Key::Port(wanted.clone())))
 }
 
+/// The listeners that are there and, when `key` is made anew, turn out to be in the namespace that had its name
+/// before: open sockets outlive it.
+fn stranded(key: &Key, desired: &Desired, actual: &Objects) -> BTreeSet<Key> {
+    let netns = key.netns();
+    let name = match (key, &netns) {
+        (Key::Netns(_) | Key::Listener(_), Netns::Owned(name)) => name.clone(),
+        _ => return BTreeSet::new(),
+    };
+    let namespace = Key::Netns(NetnsKey { name });
+    if actual.contains_key(&namespace) || desired.get(&namespace).is_none() {
+        return BTreeSet::new();
+    }
+    listeners_in(actual, &netns)
+        .filter(|held| matches!(key, Key::Netns(_)) || held == key)
+        .collect()
+}
+
 /// The objects that the kernel drops or changes when addresses are removed to be made anew: routes with
 /// such an address as source, and all of IPv4 on a link whose last IPv4 address goes
 /// (`fib_inetaddr_event`, `inetdev_destroy`).
@@ -358,6 +378,19 @@ fn routes_in<'a>(
     objects
         .range(from..)
         .take_while(move |(key, _)| matches!(key, Key::Route(route) if route.netns == *netns))
+}
+
+fn listeners_in(objects: &Objects, netns: &Netns) -> impl Iterator<Item = Key> {
+    let from = Key::Listener(ListenerKey {
+        netns: netns.clone(),
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: 0,
+    });
+    objects
+        .range(from..)
+        .map(|(key, _)| key)
+        .take_while(move |key| matches!(key, Key::Listener(at) if at.netns == *netns))
+        .cloned()
 }
 
 fn fdb_of(objects: &Objects, bridge: IfName) -> impl Iterator<Item = (&Key, &Spec)> {

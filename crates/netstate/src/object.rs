@@ -10,6 +10,7 @@ pub mod address;
 pub mod fdb;
 pub mod foreign;
 pub mod link;
+pub mod listener;
 pub mod neighbour;
 pub mod netns;
 pub mod nft;
@@ -39,6 +40,8 @@ pub enum Key {
     Fdb(fdb::FdbKey),
     /// A route.
     Route(route::RouteKey),
+    /// Sockets of the name resolver.
+    Listener(listener::ListenerKey),
     /// A reservation of ports of the host.
     Port(port::PortKey),
     /// Permission for a bridge in somebody else's chain.
@@ -66,6 +69,8 @@ pub enum Spec {
     Fdb(fdb::FdbSpec),
     /// See [`route::RouteSpec`].
     Route(route::RouteSpec),
+    /// See [`listener::ListenerSpec`].
+    Listener(listener::ListenerSpec),
     /// See [`port::PortSpec`].
     Port(port::PortSpec),
     /// See [`foreign::AcceptSpec`].
@@ -99,6 +104,8 @@ pub enum Phase {
     Fdb,
     /// Routes.
     Route,
+    /// Sockets of the name resolver: whoever may ask can also be answered.
+    Listener,
     /// Permissions in chains of others.
     Accept,
     /// Elements that admit, translate or publish.
@@ -125,6 +132,7 @@ impl Key {
             Self::Address(key) => key.netns.clone(),
             Self::Neighbour(key) => key.netns.clone(),
             Self::Route(key) => key.netns.clone(),
+            Self::Listener(key) => key.netns.clone(),
             Self::Sysctl(_)
             | Self::NftBase
             | Self::Fdb(_)
@@ -145,6 +153,7 @@ impl Key {
             Self::Neighbour(_) => "neighbour",
             Self::Fdb(_) => "fdb",
             Self::Route(_) => "route",
+            Self::Listener(_) => "listener",
             Self::Port(_) => "port",
             Self::Accept(_) => "accept",
             Self::Element(_) => "element",
@@ -164,6 +173,7 @@ impl Spec {
             Self::Neighbour(_) => Phase::Neighbour,
             Self::Fdb(_) => Phase::Fdb,
             Self::Route(_) => Phase::Route,
+            Self::Listener(_) => Phase::Listener,
             Self::Port(_) => Phase::Port,
             Self::Accept(_) => Phase::Accept,
             Self::Element(_) => Phase::Element,
@@ -193,6 +203,7 @@ impl fmt::Display for Key {
             Self::Neighbour(key) => write!(f, "neighbour {key}"),
             Self::Fdb(key) => write!(f, "fdb {key}"),
             Self::Route(key) => write!(f, "route {key}"),
+            Self::Listener(key) => write!(f, "listener {key}"),
             Self::Port(key) => write!(f, "port {key}"),
             Self::Accept(key) => write!(f, "accept {key}"),
             Self::Element(key) => write!(f, "element {key}"),
@@ -211,6 +222,7 @@ impl fmt::Display for Spec {
             Self::Neighbour(spec) => fmt::Display::fmt(spec, f),
             Self::Fdb(spec) => fmt::Display::fmt(spec, f),
             Self::Route(spec) => fmt::Display::fmt(spec, f),
+            Self::Listener(spec) => fmt::Display::fmt(spec, f),
             Self::Port(spec) => fmt::Display::fmt(spec, f),
             Self::Accept(spec) => fmt::Display::fmt(spec, f),
             Self::Element(spec) => fmt::Display::fmt(spec, f),

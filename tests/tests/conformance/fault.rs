@@ -10,7 +10,7 @@ use crate::host::run;
 pub(crate) fn remove(kernel: &Kernel, objects: &Objects, key: &Key) -> bool {
     let line = match (key, objects.get(key)) {
         // What is held for us cannot be taken, only be let go by who holds it.
-        (Key::Sysctl(_) | Key::Port(_), _) | (_, None) => return false,
+        (Key::Sysctl(_) | Key::Port(_) | Key::Listener(_), _) | (_, None) => return false,
         (Key::Netns(key), _) => {
             let path = kernel.netns_path(&key.name);
             run(&["umount", &path.to_string_lossy()]);

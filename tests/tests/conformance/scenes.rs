@@ -122,7 +122,8 @@ fn break_and_mend(
     kinds: &mut BTreeMap<&'static str, usize>,
 ) {
     let mut groups: BTreeMap<&'static str, Vec<&Key>> = BTreeMap::new();
-    for key in wanted.keys().filter(|key| !matches!(key, Key::Sysctl(_))) {
+    let is_ours_alone = |key: &&Key| matches!(key, Key::Sysctl(_) | Key::Listener(_));
+    for key in wanted.keys().filter(|key| !is_ours_alone(key)) {
         groups.entry(key.kind()).or_default().push(key);
     }
     // The kinds that came up least often.
@@ -178,6 +179,7 @@ fn moved_key(mut key: Key, places: &BTreeMap<Netns, Netns>) -> Key {
         Key::Address(at) => &mut at.netns,
         Key::Neighbour(at) => &mut at.netns,
         Key::Route(at) => &mut at.netns,
+        Key::Listener(at) => &mut at.netns,
         Key::Netns(_)
         | Key::Sysctl(_)
         | Key::NftBase

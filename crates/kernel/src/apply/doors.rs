@@ -1,7 +1,8 @@
-//! What lets traffic in: reservations of the host's ports, permissions in chains of others, and elements of
-//! our sets, each kind all at once.
+//! What lets traffic in: reservations of the host's ports, listeners, permissions in chains of others, and elements
+//! of our sets, each kind all at once.
 
 use tombolo_netstate::object::foreign::AcceptKey;
+use tombolo_netstate::object::listener::ListenerKey;
 use tombolo_netstate::object::nft::ElementKey;
 use tombolo_netstate::object::port::{PortKey, PortSpec};
 use tombolo_netstate::{Key, Plan, Spec};
@@ -41,6 +42,41 @@ impl<'a> Run<'a> {
         let keys: Vec<&PortKey> = ports.iter().map(|(_, key)| *key).collect();
         self.kernel.ports().release(&keys);
         for (place, _) in ports {
+            self.settle(*place, Ok(()));
+        }
+    }
+
+    /// Opens listeners.
+    pub(super) fn make_listeners(&mut self, wishes: &[Wish<'a>]) {
+        let mut places = Vec::with_capacity(wishes.len());
+        let mut wanted: Vec<&ListenerKey> = Vec::with_capacity(wishes.len());
+        for wish in wishes {
+            if let (Key::Listener(key), false) = (wish.key, self.is_blocked(wish)) {
+                places.push((wish.place, wish.key));
+                wanted.push(key);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let kernel = self.kernel;
+        let results = kernel
+            .listeners
+            .open(&kernel.namespaces, kernel.ports(), &wanted);
+        for ((place, key), result) in places.into_iter().zip(results) {
+            self.settle(
+                place,
+                result.map_err(|error| Failure::error("open", key, &error)),
+            );
+        }
+    }
+
+    /// Closes listeners.
+    pub(super) fn close_listeners(&mut self, listeners: &[(usize, &'a ListenerKey)]) {
+        let keys: Vec<&ListenerKey> = listeners.iter().map(|(_, key)| *key).collect();
+        let kernel = self.kernel;
+        kernel.listeners.close(kernel.ports(), &keys);
+        for (place, _) in listeners {
             self.settle(*place, Ok(()));
         }
     }

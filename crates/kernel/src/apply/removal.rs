@@ -2,6 +2,7 @@
 
 use tombolo_netstate::object::foreign::AcceptKey;
 use tombolo_netstate::object::link::{LinkKey, LinkSpec};
+use tombolo_netstate::object::listener::ListenerKey;
 use tombolo_netstate::object::nft::ElementKey;
 use tombolo_netstate::object::port::PortKey;
 use tombolo_netstate::{Action, IfName, Key, Netns, Outcome, Spec};
@@ -22,6 +23,7 @@ enum Together {
     Elements,
     Accepts,
     Ports,
+    Listeners,
     Links(Netns),
     Inside(Netns),
     Alone,
@@ -65,6 +67,7 @@ impl<'a> Run<'a> {
                 Together::Elements => self.remove_elements(&removals),
                 Together::Accepts => self.remove_accepts(&removals),
                 Together::Ports => self.remove_ports(&removals),
+                Together::Listeners => self.remove_listeners(&removals),
                 Together::Links(netns) => self.remove_links(netns, &removals),
                 Together::Inside(netns) => self.remove_inside(netns, &removals),
                 Together::Alone => self.remove_each(&removals),
@@ -103,6 +106,17 @@ impl<'a> Run<'a> {
             })
             .collect();
         self.release_ports(&ports);
+    }
+
+    fn remove_listeners(&mut self, removals: &[Removal<'a>]) {
+        let listeners: Vec<(usize, &'a ListenerKey)> = removals
+            .iter()
+            .filter_map(|removal| match removal.key {
+                Key::Listener(key) => Some((removal.place, key)),
+                _ => None,
+            })
+            .collect();
+        self.close_listeners(&listeners);
     }
 
     /// Shuts bridge ports, and what leads past bridging.
@@ -313,6 +327,7 @@ fn together(key: &Key, closes: bool) -> Together {
         Key::Element(_) => Together::Elements,
         Key::Accept(_) => Together::Accepts,
         Key::Port(_) => Together::Ports,
+        Key::Listener(_) => Together::Listeners,
         Key::Address(_) | Key::Neighbour(_) | Key::Fdb(_) | Key::Route(_) => {
             Together::Inside(key.netns())
         }

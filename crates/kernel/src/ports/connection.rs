@@ -1,7 +1,7 @@
 //! The daemon's end of the talk with the keeper of its sockets.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -91,6 +91,20 @@ impl Connection {
                 .iter()
                 .filter_map(|entry| Some(entry.socket.as_ref()?.as_fd()))
                 .collect();
+            sys::ports::send_with(&self.fd, &message.encode(), &sockets)?;
+        }
+        Ok(())
+    }
+
+    /// Gives copies of sockets to the keeper.
+    pub(super) fn share(&self, sockets: &[(&[u8], BorrowedFd<'_>)]) -> io::Result<()> {
+        for sockets in sockets.chunks(ITEMS_MAX) {
+            let item = |(name, _): &(&[u8], BorrowedFd<'_>)| Item {
+                has_socket: true,
+                ..Item::named(name.to_vec())
+            };
+            let message = Message::new(Operation::Put, sockets.iter().map(item).collect());
+            let sockets: Vec<_> = sockets.iter().map(|(_, socket)| *socket).collect();
             sys::ports::send_with(&self.fd, &message.encode(), &sockets)?;
         }
         Ok(())

@@ -48,8 +48,8 @@ pub(super) fn first_taken(
     Ok(sockets.iter().filter(in_the_way).map(|s| s.port).min())
 }
 
-/// The process that has a port, as `nginx (pid 123)`; `None` when the kernel or our privileges do not say.
-pub(super) fn holder(protocol: Protocol, address: HostAddress, port: u16) -> Option<String> {
+/// The process that has a port of the thread's namespace, as `nginx (pid 123)`; `None` when the kernel or our privileges do not say.
+pub(crate) fn holder(protocol: Protocol, address: HostAddress, port: u16) -> Option<String> {
     let ports = PortRange::one(port).ok()?;
     // Whoever takes new traffic first; else what remains of a connection.
     let inode = [TAKING, u32::MAX].into_iter().find_map(|states| {

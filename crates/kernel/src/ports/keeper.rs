@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::shelf::Shelf;
 use super::wire::{ITEMS_MAX, Item, MESSAGE_BYTES_MAX, Message, Operation};
-use crate::limits::{KEEPER_FILES_SPARE, KEEPER_LOOK, KEEPER_PATIENCE, PORTS_HELD_MAX};
+use crate::limits::{KEEPER_FILES_SPARE, KEEPER_LOOK, KEEPER_PATIENCE, KEPT_SOCKETS_MAX};
 use crate::sys;
 
 /// The keeper's socket in its directory.
@@ -22,8 +22,8 @@ const PID_FILE: &str = "keeper.pid";
 /// Where the socket lies before others may find it.
 const NEW_SOCKET: &str = "keeper.new";
 
-/// Serves as the keeper of `directory` until no port is held and nobody is connected, or nobody has been
-/// connected for [`KEEPER_PATIENCE`].
+/// Serves as the keeper of `directory` until nothing is held that anybody misses and nobody is connected, or
+/// nobody has been connected for [`KEEPER_PATIENCE`].
 ///
 /// # Errors
 /// When another keeper serves the directory (`EWOULDBLOCK`), or it cannot be used.
@@ -45,7 +45,7 @@ pub(super) fn serve(directory: &Path, patience: Duration) -> io::Result<()> {
     sys::ports::lock_file(pid_file.as_fd())?;
     pid_file.set_len(0)?;
     writeln!(pid_file, "{}", std::process::id())?;
-    let limit = sys::ports::raise_open_files(PORTS_HELD_MAX as u64 + KEEPER_FILES_SPARE)?;
+    let limit = sys::ports::raise_open_files(KEPT_SOCKETS_MAX as u64 + KEEPER_FILES_SPARE)?;
     let capacity = limit.saturating_sub(KEEPER_FILES_SPARE);
     let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
     let (path, new) = (directory.join(SOCKET), directory.join(NEW_SOCKET));
@@ -100,7 +100,7 @@ impl Keeper {
             }
             let caller = sys::ports::accept(listener)?;
             self.converse(&caller)?;
-            if !self.shelf.holds_ports() {
+            if !self.shelf.is_missed() {
                 return Ok(());
             }
             end = Instant::now() + patience;

@@ -1,7 +1,12 @@
 //! The names under which sockets are kept: by them a daemon with no memory knows its reservations again.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use tombolo_netstate::Netns;
+use tombolo_netstate::object::listener::ListenerKey;
 use tombolo_netstate::object::port::{HostAddress, PortKey, PortRange, PortSpec, Protocol};
 
 use super::wire::NAME_BYTES_MAX;
@@ -10,6 +15,8 @@ use super::wire::NAME_BYTES_MAX;
 const RESERVATION: u8 = b'p';
 /// First byte of the name of a socket that is kept for somebody else in the daemon.
 const KEPT: u8 = b'k';
+/// First byte of the name of a listener's socket.
+const LISTENER: u8 = b'l';
 /// The port in the name of a reservation that has no sockets.
 pub(super) const NO_PORT: u16 = 0;
 
@@ -81,6 +88,79 @@ pub(super) fn of_kept(name: &str) -> Option<Vec<u8>> {
     (name.len() <= NAME_BYTES_MAX).then_some(name)
 }
 
+/// The name of a listener's socket of a protocol; `None` when it is too long, as a path may make it.
+pub(super) fn of_listener(key: &ListenerKey, protocol: Protocol) -> Option<Vec<u8>> {
+    let mut name = vec![LISTENER, protocol.number()];
+    match key.address {
+        IpAddr::V4(ip) => {
+            name.push(4);
+            name.extend(ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            name.push(6);
+            name.extend(ip.octets());
+        }
+    }
+    name.extend(key.port.to_be_bytes());
+    match &key.netns {
+        Netns::Host => name.push(0),
+        Netns::Owned(text) => {
+            name.push(1);
+            name.extend(text.as_bytes());
+        }
+        Netns::Adopted { path, inode } => {
+            name.push(2);
+            name.extend(inode.to_be_bytes());
+            name.extend(path.as_os_str().as_bytes());
+        }
+    }
+    (name.len() <= NAME_BYTES_MAX).then_some(name)
+}
+
+/// Whether a name is for a listener.
+pub(super) fn is_listener(name: &[u8]) -> bool {
+    name.first() == Some(&LISTENER)
+}
+
+/// The listener and protocol that a name is for, if it is for one.
+pub(super) fn listener(name: &[u8]) -> Option<(ListenerKey, Protocol)> {
+    let (&[kind, protocol, family], rest) = name.split_first_chunk()?;
+    if kind != LISTENER {
+        return None;
+    }
+    let (address, rest) = match family {
+        4 => {
+            let (ip, rest) = rest.split_first_chunk::<4>()?;
+            (IpAddr::from(*ip), rest)
+        }
+        6 => {
+            let (ip, rest) = rest.split_first_chunk::<16>()?;
+            (IpAddr::from(*ip), rest)
+        }
+        _ => return None,
+    };
+    let (port, rest) = rest.split_first_chunk()?;
+    let (place, rest) = rest.split_first()?;
+    let netns = match place {
+        0 if rest.is_empty() => Netns::Host,
+        1 => Netns::Owned(std::str::from_utf8(rest).ok()?.into()),
+        2 => {
+            let (inode, path) = rest.split_first_chunk()?;
+            Netns::Adopted {
+                path: Path::new(OsStr::from_bytes(path)).into(),
+                inode: u64::from_be_bytes(*inode),
+            }
+        }
+        _ => return None,
+    };
+    let key = ListenerKey {
+        netns,
+        address,
+        port: u16::from_be_bytes(*port),
+    };
+    Some((key, Protocol::from_number(protocol)?))
+}
+
 /// How a reservation is held, as a tag.
 pub(super) fn tag(spec: PortSpec) -> u8 {
     match spec {
@@ -127,6 +207,42 @@ mod tests {
             }
         }
         assert_eq!(reservation(&of_kept("relay").unwrap()), None);
+        assert_eq!(listener(&of_kept("relay").unwrap()), None);
         assert_eq!(of_kept(&"x".repeat(NAME_BYTES_MAX)), None);
+    }
+    #[test]
+    fn a_listener_is_known_by_its_name_unless_that_is_too_long() {
+        let adopted = |path: &str| Netns::Adopted {
+            path: Path::new(path).into(),
+            inode: 0x1234_5678_9abc,
+        };
+        let places = [
+            Netns::Host,
+            Netns::Owned("sb1".into()),
+            adopted("/proc/17/ns/net"),
+            adopted(&"x".repeat(NAME_BYTES_MAX - 30)),
+        ];
+        for netns in places {
+            for address in ["127.0.0.11", "fd00::1"] {
+                let key = ListenerKey {
+                    netns: netns.clone(),
+                    address: address.parse().unwrap(),
+                    port: 53,
+                };
+                for protocol in [Protocol::Udp, Protocol::Tcp] {
+                    let name = of_listener(&key, protocol).unwrap();
+                    assert!(is_listener(&name) && !is_reservation(&name));
+                    assert_eq!(listener(&name), Some((key.clone(), protocol)));
+                    assert_eq!(listener(&name[..8]), None);
+                    assert_eq!(reservation(&name), None);
+                }
+            }
+        }
+        let key = ListenerKey {
+            netns: adopted(&"x".repeat(NAME_BYTES_MAX - 29)),
+            address: "fd00::1".parse().unwrap(),
+            port: 53,
+        };
+        assert_eq!(of_listener(&key, Protocol::Udp), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Where the sockets are: with the keeper, or in this process.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::connection::{Connection, Entry};
 use super::shelf::Shelf;
@@ -28,6 +28,15 @@ impl Place {
             for entry in entries {
                 shelf.put(entry.name, entry.tag, entry.socket);
             }
+        }
+    }
+
+    /// Gives copies of sockets to the keeper, if there is one: we have them ourselves.
+    pub(super) fn share(&mut self, sockets: &[(&[u8], BorrowedFd<'_>)]) {
+        if let Self::Keeper(connection) = self
+            && let Err(error) = connection.share(sockets)
+        {
+            self.give_up(&error);
         }
     }
 

@@ -51,8 +51,10 @@ impl Shelf {
         self.0.iter().map(item).collect()
     }
 
-    /// Whether a port is held. What the daemon keeps for itself alone is not worth waiting for it.
-    pub(super) fn holds_ports(&self) -> bool {
-        self.0.keys().any(|name| name::is_reservation(name))
+    /// Whether anybody misses what is kept while the daemon is away: a port that is held, or a question that
+    /// waits to be answered. What the daemon keeps for itself alone is not worth waiting for it.
+    pub(super) fn is_missed(&self) -> bool {
+        let is_missed = |name: &Vec<u8>| name::is_reservation(name) || name::is_listener(name);
+        self.0.keys().any(is_missed)
     }
 }

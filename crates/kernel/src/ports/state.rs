@@ -14,9 +14,12 @@ use super::hold::{Sockets, is_nowhere, is_taken};
 use super::holder;
 use super::name::{self, NO_PORT};
 use super::place::Place;
+use super::shared::Shares;
 use super::shelf::Shelf;
 use super::wire::Item;
-use crate::limits::{ENTRIES_TOGETHER, PORTS_HELD_MAX, RECLAIM_PAUSE, RECLAIM_TRIES_MAX};
+use crate::limits::{
+    ENTRIES_TOGETHER, KEPT_SOCKETS_MAX, PORTS_HELD_MAX, RECLAIM_PAUSE, RECLAIM_TRIES_MAX,
+};
 use crate::sys::ports as sys;
 
 /// Where a picked port waits to be reserved.
@@ -34,11 +37,13 @@ pub(super) struct State {
     lent: BTreeMap<Vec<u8>, OwnedFd>,
     /// Copies of the daemon's own sockets, in case the keeper loses them.
     kept: BTreeMap<Vec<u8>, OwnedFd>,
-    place: Place,
+    /// Sockets that the daemon uses while the keeper has copies.
+    pub(super) shares: Shares,
+    pub(super) place: Place,
     /// How many sockets the place has for reservations.
-    count: usize,
-    /// How many it can have.
-    limit: usize,
+    pub(super) count: usize,
+    /// How many sockets it can have in all.
+    pub(super) capacity: usize,
 }
 
 /// Why a port of a reservation was not to be had.
@@ -56,9 +61,10 @@ impl State {
             parked: BTreeMap::new(),
             lent: BTreeMap::new(),
             kept: BTreeMap::new(),
+            shares: Shares::default(),
             place: Place::Here(Shelf::default()),
             count: 0,
-            limit: PORTS_HELD_MAX,
+            capacity: KEPT_SOCKETS_MAX,
         }
     }
 
@@ -130,9 +136,9 @@ impl State {
         self.know(key, PortSpec::Held, false);
     }
 
-    /// Whether no port is held, so that the keeper has nothing to wait for.
+    /// Whether nobody misses what is kept, so that the keeper has nothing to wait for.
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held.is_empty() && self.shares.is_empty()
     }
 
     pub(super) fn hang_up(&self) {
@@ -144,7 +150,8 @@ impl State {
     /// Goes on with a keeper and what it has: reservations that we know of are completed there, and at the
     /// beginning, when none is known, those that it has whole are known from then on.
     pub(super) fn adopt(&mut self, connection: Connection, items: Vec<Item>) {
-        self.limit = PORTS_HELD_MAX.min(connection.capacity);
+        self.capacity = KEPT_SOCKETS_MAX.min(connection.capacity);
+        let stale = self.shares.find(&items);
         let mut found = Found::of(items);
         let here = std::mem::replace(&mut self.place, Place::Keeper(connection));
         let known = std::mem::take(&mut self.held);
@@ -167,6 +174,7 @@ impl State {
         for key in found.whole.keys() {
             found.names.extend(names(key));
         }
+        found.names.extend(stale);
         self.place.remove(&found.names);
         // What was held by this process meanwhile is closed now, and taken again at once.
         drop(here);
@@ -176,11 +184,12 @@ impl State {
             .collect();
         self.put(kept);
         self.reclaim(missing);
+        self.share_again();
     }
 
     /// Goes on without a keeper.
     pub(super) fn take_back(&mut self) {
-        self.limit = PORTS_HELD_MAX;
+        self.capacity = KEPT_SOCKETS_MAX;
         self.hang_up();
         self.place = Place::Here(Shelf::default());
         let known = std::mem::take(&mut self.held);
@@ -233,17 +242,27 @@ impl State {
     }
 
     fn taken(&self, protocol: Protocol, address: HostAddress, port: u16) -> PortError {
+        PortError::Taken {
+            protocol,
+            address,
+            port,
+            holder: self.holder(protocol, address, port),
+        }
+    }
+
+    /// Who has a port of the host, where that can be known.
+    pub(super) fn holder(
+        &self,
+        protocol: Protocol,
+        address: HostAddress,
+        port: u16,
+    ) -> Option<String> {
         let mut held = self.held.keys();
         let ours = held.find(|key| {
             key.protocol == protocol && key.ports.contains(port) && key.address.overlaps(address)
         });
         let ours = ours.map(|key| format!("another published port ({key})"));
-        PortError::Taken {
-            protocol,
-            address,
-            port,
-            holder: ours.or_else(|| holder::holder(protocol, address, port)),
-        }
+        ours.or_else(|| holder::holder(protocol, address, port))
     }
 
     fn put(&mut self, entries: Vec<Entry>) {
@@ -329,8 +348,9 @@ impl State {
 
     /// A socket for each port, or a mere name where the kernel has no such sockets.
     fn bind(&mut self, key: &PortKey, spec: PortSpec) -> Result<Vec<Entry>, PortError> {
-        if self.count + key.ports.count() as usize > self.limit {
-            return Err(PortError::TooMany { limit: self.limit });
+        let limit = PORTS_HELD_MAX.min(self.capacity - self.shares.count().min(self.capacity));
+        if self.count + key.ports.count() as usize > limit {
+            return Err(PortError::TooMany { limit });
         }
         self.bind_quietly(key, spec).map_err(|refusal| {
             self.explain(key.protocol, key.address, refusal.port, refusal.source)

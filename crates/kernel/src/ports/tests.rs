@@ -1,7 +1,7 @@
 //! Each test in a host of its own: a thread in a new network namespace. The keeper is this test program, told to
 //! run `serves_as_keeper` alone.
 
-mod away;
+pub(crate) mod away;
 
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::limits::PORTS_HELD_MAX;
 use crate::netlink::{ReadBuffer, Socket, link, socket};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ fn on_host(test: impl FnOnce(&Ports) + Send) {
     });
 }
 
-fn in_netns(test: impl FnOnce() + Send) {
+pub(crate) fn in_netns(test: impl FnOnce() + Send) {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             sys::new_netns().unwrap();
@@ -118,7 +119,7 @@ fn assert_refused(protocol: Protocol, held: HostAddress, port: u16) {
     }
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "{what}");

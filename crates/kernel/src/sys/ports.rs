@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(crate) fn open(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd>
 }
 
 /// Sets an option whose value is a number (socket(7), ip(7), ipv6(7)).
-pub(crate) fn set(fd: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(crate) fn set(fd: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     set_option(fd, level, name, value)
 }
 
@@ -96,9 +96,9 @@ pub(crate) fn listen(fd: &OwnedFd, backlog: i32) -> io::Result<()> {
 }
 
 /// Ends the listening of a socket, which stays bound.
-pub(crate) fn stop_listening(fd: &OwnedFd) -> io::Result<()> {
+pub(crate) fn stop_listening(fd: &impl AsFd) -> io::Result<()> {
     // SAFETY: `shutdown` takes numbers only.
-    check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RD) })?;
+    check(unsafe { libc::shutdown(fd.as_fd().as_raw_fd(), libc::SHUT_RD) })?;
     Ok(())
 }
 
@@ -383,6 +383,17 @@ pub(crate) fn raise_open_files(wanted: u64) -> io::Result<u64> {
             return Ok(hard);
         }
     }
+    Ok(limit.rlim_cur)
+}
+
+/// How many files this process may have open.
+pub(crate) fn open_files_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer leads to an `rlimit` that outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     Ok(limit.rlim_cur)
 }
 

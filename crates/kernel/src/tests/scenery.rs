@@ -49,7 +49,7 @@ pub(super) fn on_host(pool: usize, test: impl FnOnce(&Kernel) + Send) {
 }
 
 /// Runs a program in the test's host; its output, or a panic with what it complained of.
-pub(super) fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(

@@ -9,10 +9,11 @@ use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
 use tombolo_netstate::object::foreign::{AcceptKey, AcceptSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
+use tombolo_netstate::object::listener::{ListenerKey, ListenerSpec};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field};
-use tombolo_netstate::object::port::{PortKey, PortSpec};
+use tombolo_netstate::object::port::{HostAddress, PortKey, PortRange, PortSpec, Protocol};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Netns, Objects, Spec};
@@ -94,6 +95,15 @@ impl Device {
     }
 }
 
+/// Where the sockets of a listener are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listening {
+    /// In the namespace of that name.
+    Inside,
+    /// In a namespace that had the name and lives on only because of them.
+    Stranded,
+}
+
 /// Everything a kernel holds.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -105,6 +115,7 @@ pub(super) struct Machine {
     elements: BTreeMap<ElementKey, ElementSpec>,
     sysctls: BTreeMap<SysctlKey, SysctlSpec>,
     ports: BTreeMap<PortKey, PortSpec>,
+    listeners: BTreeMap<ListenerKey, Listening>,
     /// Ports that programs of the host hold.
     pub(super) foreign_ports: Vec<PortKey>,
     accepts: BTreeMap<AcceptKey, AcceptSpec>,
@@ -124,6 +135,7 @@ impl Machine {
             elements: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             ports: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             foreign_ports: Vec::new(),
             accepts: BTreeMap::new(),
             promote_secondaries: true,
@@ -160,6 +172,8 @@ impl Machine {
         all.extend(
             elements.map(|(k, spec)| (Key::Element(k.clone()), Spec::Element(spec.clone()))),
         );
+        let listeners = self.listeners.keys().filter(|at| self.listens(at));
+        all.extend(listeners.map(|at| (Key::Listener(at.clone()), Spec::Listener(ListenerSpec))));
         let ports = self.ports.iter();
         all.extend(ports.map(|(key, spec)| (Key::Port(key.clone()), Spec::Port(*spec))));
         let accepts = self.accepts.iter();
@@ -185,6 +199,7 @@ impl Machine {
                 .is_some_and(|device| device.neighbours.contains_key(&at.ip)),
             Key::Fdb(at) => self.fdb.contains_key(at),
             Key::Route(at) => self.routes.contains_key(at),
+            Key::Listener(at) => self.listens(at),
             Key::Port(at) => self.ports.contains_key(at),
             Key::Accept(at) => self.accepts.contains_key(at),
             Key::Element(at) => self.elements.contains_key(at),
@@ -235,6 +250,7 @@ impl Machine {
             }
             Key::Fdb(at) => drop(self.fdb.remove(at)),
             Key::Route(at) => drop(self.routes.remove(at)),
+            Key::Listener(at) => drop(self.listeners.remove(at)),
             Key::Port(at) => drop(self.ports.remove(at)),
             Key::Accept(at) => drop(self.accepts.remove(at)),
             Key::Element(at) => drop(self.elements.remove(at)),
@@ -264,6 +280,7 @@ impl Machine {
             }
             (Key::Fdb(at), Spec::Fdb(spec)) => self.write_fdb(at, *spec)?,
             (Key::Route(at), Spec::Route(spec)) => self.write_route(at, *spec)?,
+            (Key::Listener(at), Spec::Listener(_)) => self.write_listener(at)?,
             (Key::Port(at), Spec::Port(spec)) => self.write_port(at, *spec)?,
             (Key::Accept(at), Spec::Accept(spec)) => {
                 self.accepts.insert(at.clone(), *spec);
@@ -281,10 +298,44 @@ impl Machine {
                 && other.ports.overlaps(at.ports)
         };
         let mut ours = self.ports.keys().filter(|other| *other != at);
-        if ours.any(clashes) || self.foreign_ports.iter().any(clashes) {
+        let mut listening = self.listeners.keys().flat_map(host_ports);
+        if ours.any(clashes)
+            || self.foreign_ports.iter().any(clashes)
+            || listening.any(|port| clashes(&port))
+        {
             return Err(Refusal::Taken(at.clone()));
         }
         self.ports.insert(at.clone(), spec);
+        Ok(())
+    }
+
+    /// Whether a listener is there to be seen: what is left in an older namespace is not once another has its
+    /// name.
+    fn listens(&self, at: &ListenerKey) -> bool {
+        match self.listeners.get(at) {
+            None => false,
+            Some(Listening::Inside) => true,
+            Some(Listening::Stranded) => !self.namespaces.contains(&at.netns),
+        }
+    }
+
+    /// Any address will do: it is bound to before it is there.
+    fn write_listener(&mut self, at: &ListenerKey) -> Result<(), Refusal> {
+        if !self.namespaces.contains(&at.netns) {
+            return Err(Refusal::NoNetns(at.netns.clone()));
+        }
+        let clashes = |wanted: &PortKey, other: &PortKey| {
+            other.protocol == wanted.protocol
+                && other.address.overlaps(wanted.address)
+                && other.ports.overlaps(wanted.ports)
+        };
+        for wanted in host_ports(at) {
+            let mut held = self.ports.keys().chain(&self.foreign_ports);
+            if held.any(|other| clashes(&wanted, other)) {
+                return Err(Refusal::Taken(wanted));
+            }
+        }
+        self.listeners.insert(at.clone(), Listening::Inside);
         Ok(())
     }
 
@@ -450,6 +501,11 @@ impl Machine {
             self.remove_link(&at);
         }
         self.routes.retain(|key, _| key.netns != *netns);
+        for (at, listening) in &mut self.listeners {
+            if at.netns == *netns {
+                *listening = Listening::Stranded;
+            }
+        }
         self.namespaces.remove(netns);
     }
 
@@ -519,6 +575,25 @@ impl Machine {
         self.routes
             .retain(|key, route| key.netns != at.netns || route.link != at.name || !which(key));
     }
+}
+
+/// The ports of the host that a listener takes.
+fn host_ports(at: &ListenerKey) -> Vec<PortKey> {
+    if at.netns != Netns::Host {
+        return vec![];
+    }
+    let ports = PortRange::one(at.port).ok();
+    let taken = |protocol| {
+        ports.map(|ports| PortKey {
+            protocol,
+            address: HostAddress::One(at.address),
+            ports,
+        })
+    };
+    [Protocol::Udp, Protocol::Tcp]
+        .into_iter()
+        .filter_map(taken)
+        .collect()
 }
 
 pub(super) fn link_key(netns: &Netns, name: IfName) -> LinkKey {

@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
+use tombolo_netstate::object::listener::{ListenerKey, ListenerSpec};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
@@ -13,6 +14,9 @@ use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::{IfName, Key, Mac, Netns, Objects, Spec};
 
 use super::{Bridge, Endpoint, sandbox};
+
+/// Where names are answered inside a sandbox.
+const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 impl Bridge {
     pub(super) fn objects(&self, slot: u8) -> Objects {
@@ -29,6 +33,9 @@ impl Bridge {
                 announce: None,
             };
             put_address(&mut objects, &host(main), ip, spec);
+            if self.resolver {
+                put_listener(&mut objects, &Netns::Host, ip);
+            }
         }
         let name = Field::Name(main);
         put_element(&mut objects, SetName::Bridges, vec![name], vec![]);
@@ -132,6 +139,9 @@ impl Endpoint {
             }),
         };
         self.put_veth(&mut objects, slot, bridge, &inner);
+        if self.resolver {
+            put_listener(&mut objects, &inner.netns, RESOLVER);
+        }
         let main = bridge_name(self.bridge, 0);
         let gateways = bridge.addresses(self.bridge, 1);
         let last = 10 + slot + 16 * self.host;
@@ -279,6 +289,15 @@ fn put_neighbour(objects: &mut Objects, at: &LinkKey, ip: IpAddr, mac: Mac) {
         ip,
     };
     objects.insert(Key::Neighbour(key), Spec::Neighbour(NeighbourSpec { mac }));
+}
+
+fn put_listener(objects: &mut Objects, netns: &Netns, address: IpAddr) {
+    let key = ListenerKey {
+        netns: netns.clone(),
+        address,
+        port: 53,
+    };
+    objects.insert(Key::Listener(key), Spec::Listener(ListenerSpec));
 }
 
 fn put_fdb(objects: &mut Objects, bridge: IfName, mac: Mac, port: IfName) {

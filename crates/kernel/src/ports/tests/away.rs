@@ -10,18 +10,26 @@ use super::super::keeper;
 use super::*;
 
 /// A directory with a keeper, whose end it waits for, or brings about.
-struct Fixture(tempfile::TempDir);
+pub(crate) struct Fixture(tempfile::TempDir);
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     fn open(&self) -> Ports {
-        Ports::open(PortsConfig {
+        Ports::open(self.config())
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn config(&self) -> PortsConfig {
+        PortsConfig {
             directory: self.0.path().to_owned(),
             keeper: Some(self.command()),
-        })
+        }
     }
 
     fn command(&self) -> KeeperCommand {
@@ -35,12 +43,12 @@ impl Fixture {
         }
     }
 
-    fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         let text = fs::read_to_string(self.0.path().join("keeper.pid")).ok()?;
         text.trim().parse().ok()
     }
 
-    fn kill(&self) -> u32 {
+    pub(crate) fn kill(&self) -> u32 {
         let pid = self.pid().unwrap();
         let status = Command::new("kill")
             .args(["-KILL", &pid.to_string()])
@@ -49,7 +57,7 @@ impl Fixture {
         pid
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.pid().is_none() && !self.0.path().join(keeper::SOCKET).exists()
     }
 }
