@@ -8,6 +8,7 @@ mod announce;
 mod apply;
 mod bpf;
 mod conntrack;
+pub mod datagrams;
 mod facts;
 mod kernel;
 pub mod limits;

@@ -89,6 +89,9 @@ pub const LISTENER_BUFFER_BYTES: i32 = 1024 * 1024;
 /// Open files that are left to everything else when listeners are opened.
 pub const LISTENER_FILES_SPARE: u64 = 256;
 
+/// Most datagrams that are read or sent at once (`UIO_MAXIOV`, linux/uio.h).
+pub const DATAGRAMS_TOGETHER_MAX: usize = 1024;
+
 /// Open files that the keeper of ports needs besides what it keeps.
 pub const KEEPER_FILES_SPARE: u64 = 64;
 

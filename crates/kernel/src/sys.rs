@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+pub(crate) mod datagrams;
 pub(crate) mod ports;
 
 /// `SOL_NETLINK` (linux/socket.h).
