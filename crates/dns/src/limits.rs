@@ -24,3 +24,12 @@ pub const HOSTNAME_BYTES_MAX: usize = 64;
 pub const HOSTS_ENTRIES_MAX: usize = 4_096;
 /// Names on one line of a hosts file.
 pub const HOSTS_NAMES_MAX: usize = 64;
+
+/// Records in an answer that is read.
+pub const ANSWER_RECORDS_MAX: usize = 4_096;
+/// Aliases that are followed from one name.
+pub const ANSWER_ALIASES_MAX: usize = 16;
+/// Bytes of a datagram that we offer to receive (DNS flag day 2020).
+pub const DATAGRAM_BYTES_MAX: u16 = 1_232;
+/// Letters in a name whose random case alone tells our own query.
+pub const FINGERPRINT_LETTERS_MIN: usize = 12;
