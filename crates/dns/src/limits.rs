@@ -1,5 +1,7 @@
 //! Every size that a file or a caller can drive up, and where it stops.
 
+use std::time::Duration;
+
 /// Bytes of a file that are read; what follows is ignored.
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a line that is read; a longer one is ignored.
@@ -25,6 +27,30 @@ pub const HOSTS_ENTRIES_MAX: usize = 4_096;
 /// Names on one line of a hosts file.
 pub const HOSTS_NAMES_MAX: usize = 64;
 
+/// Servers whose times and failures are remembered.
+pub const UPSTREAMS_MAX: usize = 256;
+/// Servers asked for one question.
+pub const QUESTION_SERVERS_MAX: usize = 8;
+/// How long a question is worked on; resolvers in sandboxes wait five seconds.
+pub const QUESTION_PATIENCE: Duration = Duration::from_millis(4_500);
+/// When the last query of a question is sent, so that there is time to answer it.
+pub const QUESTION_LAST_STEP: Duration = Duration::from_millis(3_500);
+/// How long a server has before it is asked the same again.
+pub const QUESTION_RETRY: Duration = Duration::from_secs(1);
+/// How soon at the earliest the next server is asked as well.
+pub const HEDGE_MIN: Duration = Duration::from_millis(50);
+/// How soon at the latest the next server is asked as well.
+pub const HEDGE_MAX: Duration = Duration::from_millis(400);
+/// How long a server is left alone when it stops answering.
+pub const DEAD_MIN: Duration = Duration::from_secs(1);
+/// How long it is left alone at most; each time in a row is twice as long.
+pub const DEAD_MAX: Duration = Duration::from_secs(30);
+/// How long a server is asked in a simpler form because of a quirk; then it may have been mended.
+pub const QUIRK_MAX: Duration = Duration::from_secs(60 * 60);
+/// Different questions that are worked on at a time.
+pub const FLIGHTS_MAX: usize = 2_048;
+/// Askers that wait for them.
+pub const FLIGHT_WAITERS_MAX: usize = 8_192;
 /// Records in an answer that is read.
 pub const ANSWER_RECORDS_MAX: usize = 4_096;
 /// Aliases that are followed from one name.
