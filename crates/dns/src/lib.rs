@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod exchange;
 pub mod hosts;
 pub mod limits;

@@ -27,6 +27,22 @@ pub const HOSTS_ENTRIES_MAX: usize = 4_096;
 /// Names on one line of a hosts file.
 pub const HOSTS_NAMES_MAX: usize = 64;
 
+/// Bytes that the answers kept may take, unless another size is asked for.
+pub const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes in an answer that is kept; a larger one is passed on only.
+pub const CACHE_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// How long an answer is kept, whatever its records allow.
+pub const CACHE_ANSWER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long it is remembered that there is nothing (RFC 2308, section 5).
+pub const CACHE_NOTHING_MAX: Duration = Duration::from_secs(3 * 60 * 60);
+/// How long an answer may serve after its end while no server answers (RFC 8767).
+pub const CACHE_STALE_MAX: Duration = Duration::from_secs(60 * 60);
+/// The time to live that such an answer is given (RFC 8767, section 5).
+pub const CACHE_STALE_TTL: Duration = Duration::from_secs(30);
+/// How long the first failure to resolve is kept (RFC 9520, section 3.2).
+pub const CACHE_FAILURE_MIN: Duration = Duration::from_secs(1);
+/// How long a failure is kept at most; each in a row is kept twice as long.
+pub const CACHE_FAILURE_MAX: Duration = Duration::from_secs(30);
 /// Servers whose times and failures are remembered.
 pub const UPSTREAMS_MAX: usize = 256;
 /// Servers asked for one question.
