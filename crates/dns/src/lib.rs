@@ -9,6 +9,8 @@ pub mod exchange;
 pub mod hosts;
 pub mod limits;
 pub mod name;
+pub mod names;
 pub mod resolv_conf;
 pub mod rewrite;
 pub mod upstream;
+pub mod view;

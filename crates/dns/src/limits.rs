@@ -75,3 +75,25 @@ pub const ANSWER_ALIASES_MAX: usize = 16;
 pub const DATAGRAM_BYTES_MAX: u16 = 1_232;
 /// Letters in a name whose random case alone tells our own query.
 pub const FINGERPRINT_LETTERS_MIN: usize = 12;
+/// Networks of an asker whose names it sees.
+pub const VIEW_ZONES_MAX: usize = 64;
+/// Link aliases of an asker.
+pub const VIEW_LINKS_MAX: usize = 256;
+/// Networks on which one owner has names.
+pub const OWNER_REGISTRATIONS_MAX: usize = 64;
+/// Names of one owner on one network beside the canonical one.
+pub const REGISTRATION_NAMES_MAX: usize = 64;
+/// Addresses of one owner on one network.
+pub const REGISTRATION_ADDRESSES_MAX: usize = 64;
+/// Ranges of ports that one owner serves on one network.
+pub const REGISTRATION_SERVICES_MAX: usize = 256;
+/// Subnets of one network.
+pub const ZONE_SUBNETS_MAX: usize = 64;
+/// Addresses, services or names of one kind in one answer; the next turn brings others.
+pub const ANSWER_RECORDS_MAX: usize = 64;
+/// Bytes of an answer in a datagram to a client that does not say more (RFC 1035, section 4.2.1).
+pub const DATAGRAM_BYTES: u16 = 512;
+/// Bytes of an answer in a datagram to any client: more is often lost on the way (DNS flag day 2020).
+pub const DATAGRAM_BYTES_MAX: u16 = 1_232;
+/// Bytes of a message in a stream (RFC 1035, section 4.2.2).
+pub const STREAM_BYTES_MAX: u16 = u16::MAX;

@@ -59,6 +59,12 @@ pub struct HostName(String);
 pub struct SearchDomain(String);
 
 impl HostName {
+    /// A name that is written in the program.
+    pub(crate) fn of_ours(name: &'static str) -> Self {
+        debug_assert_eq!(check_labels(name), Ok(name));
+        Self(name.to_owned())
+    }
+
     /// The name as it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {
