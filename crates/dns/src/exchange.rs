@@ -233,7 +233,7 @@ impl Outgoing {
         let records: usize = counts
             .map(|count| usize::from(count[0]) << 8 | usize::from(count[1]))
             .sum();
-        if records > limits::ANSWER_RECORDS_MAX {
+        if records > limits::READ_RECORDS_MAX {
             return None;
         }
         let mut bytes = bytes.to_vec();

@@ -67,12 +67,10 @@ pub const QUIRK_MAX: Duration = Duration::from_secs(60 * 60);
 pub const FLIGHTS_MAX: usize = 2_048;
 /// Askers that wait for them.
 pub const FLIGHT_WAITERS_MAX: usize = 8_192;
-/// Records in an answer that is read.
-pub const ANSWER_RECORDS_MAX: usize = 4_096;
+/// Records in an answer of another server that is read.
+pub const READ_RECORDS_MAX: usize = 4_096;
 /// Aliases that are followed from one name.
 pub const ANSWER_ALIASES_MAX: usize = 16;
-/// Bytes of a datagram that we offer to receive (DNS flag day 2020).
-pub const DATAGRAM_BYTES_MAX: u16 = 1_232;
 /// Letters in a name whose random case alone tells our own query.
 pub const FINGERPRINT_LETTERS_MIN: usize = 12;
 /// Networks of an asker whose names it sees.
@@ -93,7 +91,7 @@ pub const ZONE_SUBNETS_MAX: usize = 64;
 pub const ANSWER_RECORDS_MAX: usize = 64;
 /// Bytes of an answer in a datagram to a client that does not say more (RFC 1035, section 4.2.1).
 pub const DATAGRAM_BYTES: u16 = 512;
-/// Bytes of an answer in a datagram to any client: more is often lost on the way (DNS flag day 2020).
+/// Bytes of a datagram to any client and from any server: more is often lost on the way (DNS flag day 2020).
 pub const DATAGRAM_BYTES_MAX: u16 = 1_232;
 /// Bytes of a message in a stream (RFC 1035, section 4.2.2).
 pub const STREAM_BYTES_MAX: u16 = u16::MAX;

@@ -297,7 +297,7 @@ fn records_are_read_up_to_a_limit() {
     let query = outgoing("www.example.com.");
     let mut bytes = reply(&query, ResponseCode::NoError).to_vec().unwrap();
     let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
-    let max = limits::ANSWER_RECORDS_MAX;
+    let max = limits::READ_RECORDS_MAX;
     bytes.extend_from_slice(&record.repeat(max));
     bytes[6..8].copy_from_slice(&u16::try_from(max).unwrap().to_be_bytes());
     assert_eq!(

@@ -1,0 +1,223 @@
+//! A query that others have to be asked about, and the answers to the client.
+
+use hickory_proto::op::{Message, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use super::Carrier;
+use super::query::{Asked, ClientEdns, Query};
+use super::writer::{Writer, extended, flag};
+
+/// Bytes of the type and class after the name in a question.
+const TAIL_BYTES: usize = 4;
+
+/// A query that others have to be asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    asked: Asked,
+    name: Name,
+    record_type: RecordType,
+    class: DNSClass,
+    /// Name, type and class as the client wrote them.
+    wire: Box<[u8]>,
+}
+
+/// What makes two questions the same: they have the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuestionKey {
+    /// The name as it is in a message, in lower case.
+    name: Box<[u8]>,
+    record_type: u16,
+    class: u16,
+    dnssec_ok: bool,
+    checking_disabled: bool,
+}
+
+impl QuestionKey {
+    /// How many bytes the name has in a message.
+    #[must_use]
+    pub const fn name_bytes(&self) -> usize {
+        self.name.len()
+    }
+}
+
+impl Question {
+    /// `None` if the name is none after all.
+    pub(super) fn new(query: &Query<'_>) -> Option<Self> {
+        Some(Self {
+            asked: query.asked,
+            name: Name::read(&mut BinDecoder::new(query.wire)).ok()?,
+            record_type: query.record_type,
+            class: query.class,
+            wire: query.wire.into(),
+        })
+    }
+
+    /// The client's number for the query.
+    #[must_use]
+    pub const fn id(&self) -> u16 {
+        self.asked.id
+    }
+
+    /// The name as the client wrote it.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The type of records.
+    #[must_use]
+    pub const fn record_type(&self) -> RecordType {
+        self.record_type
+    }
+
+    /// The class of records.
+    #[must_use]
+    pub const fn class(&self) -> DNSClass {
+        self.class
+    }
+
+    /// Whether the client wants a whole answer (RD).
+    #[must_use]
+    pub const fn recursion_desired(&self) -> bool {
+        self.asked.recursion_desired
+    }
+
+    /// Whether the client wants to know if the answer was validated (AD, RFC 6840).
+    #[must_use]
+    pub const fn authentic_data(&self) -> bool {
+        self.asked.authentic_data
+    }
+
+    /// Whether the client validates the answer itself (CD).
+    #[must_use]
+    pub const fn checking_disabled(&self) -> bool {
+        self.asked.checking_disabled
+    }
+
+    /// What the client says about itself, if it does.
+    #[must_use]
+    pub const fn edns(&self) -> Option<ClientEdns> {
+        self.asked.edns
+    }
+
+    /// Whether the client wants the records of DNSSEC (DO).
+    #[must_use]
+    pub fn dnssec_ok(&self) -> bool {
+        self.asked.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// How the query came.
+    #[must_use]
+    pub const fn carrier(&self) -> Carrier {
+        self.asked.carrier
+    }
+
+    /// The longest answer that the client takes, in bytes.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.asked.limit()
+    }
+
+    /// What makes this question the same as another.
+    #[must_use]
+    pub fn key(&self) -> QuestionKey {
+        let name = self.wire.split_last_chunk::<TAIL_BYTES>();
+        QuestionKey {
+            // Lengths of labels are below every letter, so they stay what they are.
+            name: name
+                .map_or(&[][..], |(name, _)| name)
+                .to_ascii_lowercase()
+                .into(),
+            record_type: self.record_type.into(),
+            class: self.class.into(),
+            dnssec_ok: self.dnssec_ok(),
+            checking_disabled: self.asked.checking_disabled,
+        }
+    }
+
+    /// The answer that the client may not ask this.
+    #[must_use]
+    pub fn refused(&self) -> Vec<u8> {
+        self.error(ResponseCode::Refused, extended::PROHIBITED)
+    }
+
+    /// The answer that no server could be asked or none answered.
+    #[must_use]
+    pub fn failed(&self) -> Vec<u8> {
+        self.error(ResponseCode::ServFail, extended::NO_REACHABLE_AUTHORITY)
+    }
+
+    /// The answer that the network gave an error on the way to the servers.
+    #[must_use]
+    pub fn failed_on_the_way(&self) -> Vec<u8> {
+        self.error(ResponseCode::ServFail, extended::NETWORK_ERROR)
+    }
+
+    /// The answer made of another server's message: with the client's id and its way to write the
+    /// name, with no more records than it takes and understands.
+    #[must_use]
+    pub fn reply(&self, message: &Message) -> Vec<u8> {
+        let metadata = &message.metadata;
+        // Codes that need EDNS speak of the way to the other server (RFC 6891, section 6.1.3).
+        if metadata.op_code != OpCode::Query || metadata.response_code.high() > 0 {
+            return self.failed();
+        }
+        let mut writer = self
+            .writer(metadata.response_code)
+            .because(extended_error(message));
+        if metadata.truncation {
+            writer = writer.with(flag::TRUNCATED);
+        }
+        // Only who asks for it is told that the data was validated (RFC 6840, section 5.8).
+        if metadata.authentic_data && (self.dnssec_ok() || self.asked.authentic_data) {
+            writer = writer.with(flag::AUTHENTIC_DATA);
+        }
+        let sections = [&message.answers, &message.authorities, &message.additionals];
+        let sections = sections.map(|records| self.wanted(records));
+        match writer.copy([&sections[0], &sections[1], &sections[2]]) {
+            Ok(()) => writer.finish(),
+            Err(_) => self.failed(),
+        }
+    }
+
+    /// The records that the client gets of a section.
+    fn wanted(&self, records: &[Record]) -> Vec<Record> {
+        let wanted = |record: &&Record| match record.record_type() {
+            // Signatures of whole messages end with each server, and OPT records are made anew.
+            RecordType::TSIG | RecordType::SIG | RecordType::OPT => false,
+            RecordType::RRSIG
+            | RecordType::NSEC
+            | RecordType::NSEC3
+            | RecordType::DNSKEY
+            | RecordType::DS => self.dnssec_ok() || record.record_type() == self.record_type,
+            _ => true,
+        };
+        let mut records: Vec<_> = records.iter().filter(wanted).cloned().collect();
+        for record in &mut records {
+            // Written as in the question, so that a pointer to it will do.
+            if record.name == self.name {
+                record.name = self.name.clone();
+            }
+        }
+        records
+    }
+
+    fn error(&self, code: ResponseCode, why: u16) -> Vec<u8> {
+        self.writer(code).because(Some(why)).finish()
+    }
+
+    fn writer(&self, code: ResponseCode) -> Writer {
+        Writer::new(&self.asked, &self.wire, code)
+    }
+}
+
+/// Why another server could not answer as asked. Its words are left out: they may be any length.
+fn extended_error(message: &Message) -> Option<u16> {
+    let code = EdnsCode::from(super::writer::EXTENDED_ERROR_OPTION);
+    match message.edns.as_ref()?.option(code)? {
+        EdnsOption::Unknown(_, data) => data.first_chunk().copied().map(u16::from_be_bytes),
+        _ => None,
+    }
+}
