@@ -119,7 +119,7 @@ pub fn endpoint_objects(
 }
 
 /// The objects of a running sandbox: its namespace, the default routes through the endpoints that were chosen
-/// to be its gateways, and what its publications need.
+/// to be its gateways, where it asks for names, and what its publications need.
 pub fn sandbox_objects(
     sandbox: &Sandbox,
     endpoints: &[(&Network, &Endpoint)],
@@ -133,6 +133,7 @@ pub fn sandbox_objects(
             Spec::Netns(NetnsSpec),
         );
     }
+    objects.extend(resolver::listeners(sandbox, endpoints, &netns));
     for ipv6 in [false, true] {
         if let Some((key, spec)) = bridge::default_route(&netns, endpoints, ipv6)? {
             objects.insert(key, spec);

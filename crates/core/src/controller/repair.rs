@@ -267,7 +267,9 @@ impl Controller {
         full: bool,
         touched: &BTreeSet<Key>,
     ) -> BTreeSet<Key> {
-        let seen = |key: &Key| full || matches!(key, Key::Netns(_)) || key.netns() == Netns::Host;
+        // Namespaces and listeners are listed whole, whichever sandboxes are looked into.
+        let listed = |key: &Key| matches!(key, Key::Netns(_) | Key::Listener(_));
+        let seen = |key: &Key| full || listed(key) || key.netns() == Netns::Host;
         let mut keys: BTreeSet<Key> = self.desired.keys().filter(|k| seen(k)).cloned().collect();
         keys.extend(self.believed.keys().filter(|k| seen(k)).cloned());
         keys.extend(found.keys().filter(|k| seen(k)).cloned());

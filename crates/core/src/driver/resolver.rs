@@ -1,11 +1,12 @@
-//! Where our own resolver answers a sandbox, and what the sandbox's own settings for names are.
+//! Where our own resolver answers a sandbox.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use tombolo_netstate::object::listener::{ListenerKey, ListenerSpec};
+use tombolo_netstate::{Key, Netns, Spec};
 
 use super::links;
-use crate::model::{
-    DnsSettings, Driver, Endpoint, GatewayMode, Network, ResolverAt, Sandbox, SandboxNetns,
-};
+use crate::model::{Driver, Endpoint, GatewayMode, Network, ResolverAt, Sandbox, SandboxNetns};
 use crate::reject::{Code, Reject};
 
 /// The port of resolvers (RFC 1035, section 4.2).
@@ -64,8 +65,9 @@ pub fn gateway_addresses(network: &Network) -> Vec<IpAddr> {
 
 /// Where a sandbox with these endpoints, in their order, finds our own resolver.
 ///
-/// The first network that has a resolver decides. A sandbox that serves names itself is answered at a gateway
-/// where there is one: its programs want the port for themselves.
+/// The first network that has a resolver decides. A sandbox that serves names itself has none inside: its programs
+/// want the port for themselves. At a gateway it has one only if the network says so, since there the port may be
+/// wanted for what is published.
 pub fn place(sandbox: &Sandbox, endpoints: &[(&Network, &Endpoint)]) -> Place {
     if sandbox.spec.netns == SandboxNetns::Host {
         return Place::Off;
@@ -76,45 +78,43 @@ pub fn place(sandbox: &Sandbox, endpoints: &[(&Network, &Endpoint)]) -> Place {
         .map(|(network, _)| *network)
         .filter(|n| n.spec.driver == Driver::Bridge && n.spec.dns.resolver != ResolverAt::Off)
         .collect();
-    let Some(first) = networks.first() else {
-        return Place::Off;
-    };
-    if first.spec.dns.resolver == ResolverAt::Sandbox && !serves_names(sandbox) {
-        return Place::Sandbox;
-    }
-    let mut addresses = networks.iter().map(|network| gateway_addresses(network));
-    addresses
-        .find(|addresses| !addresses.is_empty())
-        .map_or(Place::Sandbox, Place::Gateway)
+    let serves_names = serves_names(sandbox);
+    let found = networks.iter().find_map(|network| {
+        match network.spec.dns.resolver {
+            ResolverAt::Sandbox if !serves_names => return Some(Place::Sandbox),
+            ResolverAt::Sandbox | ResolverAt::Off => return None,
+            ResolverAt::Gateway => {}
+        }
+        let addresses = gateway_addresses(network);
+        (!addresses.is_empty()).then_some(Place::Gateway(addresses))
+    });
+    found.unwrap_or(Place::Off)
 }
 
-/// How names are resolved in a sandbox: each list is that of the sandbox, else of the first of its networks that
-/// has one, else of `defaults`. A list that is empty leaves the choice to the host.
-pub fn settings(
+/// Where the resolver answers inside a sandbox: the address that programs know from Docker.
+pub const IN_SANDBOX: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+/// The sockets at which a sandbox asks for names. Several sandboxes share those at a gateway.
+pub fn listeners(
     sandbox: &Sandbox,
     endpoints: &[(&Network, &Endpoint)],
-    defaults: &DnsSettings,
-) -> DnsSettings {
-    fn first<'a, T: Clone + 'a>(
-        own: &'a [T],
-        mut networks: impl Iterator<Item = &'a [T]>,
-        default: &'a [T],
-    ) -> Vec<T> {
-        if !own.is_empty() {
-            return own.to_vec();
+    netns: &Netns,
+) -> Vec<(Key, Spec)> {
+    let listener = |netns: &Netns, address| {
+        let key = ListenerKey {
+            netns: netns.clone(),
+            address,
+            port: DNS_PORT,
+        };
+        (Key::Listener(key), Spec::Listener(ListenerSpec))
+    };
+    match place(sandbox, endpoints) {
+        Place::Off => Vec::new(),
+        Place::Sandbox => vec![listener(netns, IN_SANDBOX)],
+        Place::Gateway(addresses) => {
+            let addresses = addresses.into_iter();
+            addresses.map(|ip| listener(&Netns::Host, ip)).collect()
         }
-        let found = networks.find(|list| !list.is_empty());
-        found.unwrap_or(default).to_vec()
-    }
-    let own = &sandbox.spec.dns;
-    let networks = || endpoints.iter().map(|(network, _)| &network.spec.dns);
-    let servers = networks().map(|dns| dns.servers.as_slice());
-    let searches = networks().map(|dns| dns.searches.as_slice());
-    let options = networks().map(|dns| dns.options.as_slice());
-    DnsSettings {
-        servers: first(&own.servers, servers, &defaults.servers),
-        searches: first(&own.searches, searches, &defaults.searches),
-        options: first(&own.options, options, &defaults.options),
     }
 }
 

@@ -379,7 +379,7 @@ impl World {
             } => {
                 let mut found = self.kernel.objects();
                 found.retain(|key, _| match key {
-                    Key::Netns(_) => true,
+                    Key::Netns(_) | Key::Listener(_) => true,
                     Key::Sysctl(at) => sysctls.iter().any(|(asked, _)| asked == at),
                     _ => key.netns() == Netns::Host || sandboxes.contains(&key.netns()),
                 });

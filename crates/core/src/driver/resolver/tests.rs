@@ -4,6 +4,7 @@ use tombolo_netstate::object::port::{PortRange, Protocol};
 
 use super::*;
 use crate::id::{EndpointId, NetworkId, SandboxId};
+use crate::model::DnsSettings;
 use crate::model::{
     Attachment, EndpointSpec, Exposed, Forward, NetworkDns, NetworkSpec, NetworkState, Pool,
     Publication, SandboxSpec, SandboxState, SubnetSpec,
@@ -183,16 +184,15 @@ fn without_an_interface_of_its_own_there_is_no_resolver() {
 }
 
 #[test]
-fn who_serves_names_is_answered_at_a_gateway() {
-    let (inside, other, off) = (
+fn who_serves_names_has_no_resolver_but_one_at_a_gateway() {
+    let (inside, at_gateway) = (
         network(1, ResolverAt::Sandbox),
-        network(2, ResolverAt::Sandbox),
-        network(3, ResolverAt::Off),
+        network(2, ResolverAt::Gateway),
     );
-    assert_eq!(place_on(&exposing(53, 53), &[&inside, &other]), gateways(1));
-    assert_eq!(place_on(&exposing(50, 60), &[&off, &other]), gateways(2));
+    assert_eq!(place_on(&exposing(53, 53), &[&inside]), Place::Off);
     assert_eq!(place_on(&exposing(54, 60), &[&inside]), Place::Sandbox);
-    assert_eq!(place_on(&exposing(53, 53), &[&off]), Place::Off);
+    let networks = [&inside, &at_gateway];
+    assert_eq!(place_on(&exposing(50, 60), &networks), gateways(2));
     let mut publishing = sandbox();
     publishing.spec.publications.push(Publication {
         protocol: Protocol::Udp,
@@ -205,14 +205,8 @@ fn who_serves_names_is_answered_at_a_gateway() {
         socket: None,
         obey_host_firewall: None,
     });
-    assert_eq!(place_on(&publishing, &[&inside]), gateways(1));
-    // A network without a gateway here leaves it to the next one, or to the sandbox.
-    let mut isolated = inside.clone();
-    for pool in &mut isolated.pools {
-        pool.gateway = None;
-    }
-    assert_eq!(place_on(&publishing, &[&isolated, &other]), gateways(2));
-    assert_eq!(place_on(&publishing, &[&isolated]), Place::Sandbox);
+    assert_eq!(place_on(&publishing, &[&inside]), Place::Off);
+    assert_eq!(place_on(&publishing, &networks), gateways(2));
 }
 
 #[test]
@@ -258,29 +252,4 @@ fn a_resolver_at_no_gateway_is_refused() {
     }
     isolated.spec.dns.resolver = ResolverAt::Off;
     validate(&isolated).unwrap();
-}
-
-#[test]
-fn each_list_comes_from_the_first_who_has_one() {
-    let (mut first, mut second) = (
-        network(1, ResolverAt::Sandbox),
-        network(2, ResolverAt::Sandbox),
-    );
-    let mut own = sandbox();
-    own.spec.dns.options = vec!["ndots:3".to_owned()];
-    first.spec.dns.options = vec!["ndots:1".to_owned()];
-    first.spec.dns.servers = vec![ip("192.0.2.1")];
-    second.spec.dns.servers = vec![ip("192.0.2.2")];
-    second.spec.dns.searches = vec!["two.example".to_owned()];
-    let defaults = DnsSettings {
-        servers: vec![ip("192.0.2.9")],
-        searches: vec!["default.example".to_owned()],
-        options: vec![],
-    };
-    let e = endpoint(0, false);
-    let found = settings(&own, &[(&first, &e), (&second, &e)], &defaults);
-    assert_eq!(found.servers, [ip("192.0.2.1")]);
-    assert_eq!(found.searches, ["two.example"]);
-    assert_eq!(found.options, ["ndots:3"]);
-    assert_eq!(settings(&sandbox(), &[], &defaults), defaults);
 }
