@@ -108,7 +108,7 @@ impl Engine {
         reply: oneshot::Sender<Result<Response, ApiError>>,
     ) {
         if let Request::DnsResolve(question) = request {
-            return queries::resolve(&self.controller, &self.outside, question, reply);
+            return queries::resolve(&self.controller, &self.outside, &question, reply);
         }
         let show = Show::of(&request);
         let answer = match self.understand(request.clone()) {
@@ -225,7 +225,15 @@ impl Engine {
         for id in ids {
             self.refresh_outside(id);
         }
-        self.outside.tell_bridges(&self.controller);
+        self.outside.tell_networks(&self.controller);
+    }
+
+    /// Follows the host's own settings for names.
+    pub(crate) fn follow_host(&mut self) {
+        if self.outside.follow_host() {
+            tracing::info!("the host's settings for names have changed");
+            self.refresh_files();
+        }
     }
 
     fn perform(&mut self, decision: Decision, queue: &mut VecDeque<Event>) {
@@ -277,7 +285,7 @@ impl Engine {
             }
         }
         if networks {
-            self.outside.tell_bridges(&self.controller);
+            self.outside.tell_networks(&self.controller);
         }
         for (request, reply) in replies {
             self.reply(request, reply);

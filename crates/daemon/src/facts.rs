@@ -8,7 +8,7 @@ use tombolo_core::{Facts, ForwardChain, LinkFact, Notice, Uplink};
 use tombolo_kernel::{Change, Kernel};
 
 use crate::engine::with_sources;
-use crate::files::host_resolvers;
+use crate::resolution::host_servers;
 
 /// What is known of the node without looking.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ pub(crate) fn read(kernel: &Kernel, known: Known) -> Result<Facts, String> {
             .map(|r| r.destination)
             .filter(|net| net.prefix_len() > 0)
             .collect(),
-        resolvers: host_resolvers(),
+        resolvers: host_servers(),
         links: links.collect(),
         ipv6: host.ipv6,
         sysctls,

@@ -8,22 +8,21 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tombolo_core::Controller;
-use tombolo_core::driver::resolver;
 use tombolo_core::id::SandboxId;
 use tombolo_core::model::{Sandbox, SandboxNetns};
 use tombolo_dns::hosts::{ExtraHost, Hosts, HostsSpec, hostname_file, own_names};
 use tombolo_dns::name::HostName;
-use tombolo_dns::resolv_conf::{Overrides, ResolvConf, SandboxFacts};
+use tombolo_dns::resolv_conf::SandboxResolvConf;
 use tombolo_dns::rewrite::{Fingerprint, Rewrite, rewrite};
 
-use crate::config::Dns;
 use crate::limits::HOST_FILE_BYTES_MAX;
 
 /// Writes the files of sandboxes below one directory.
 #[derive(Debug)]
 pub(crate) struct Files {
     directory: PathBuf,
-    defaults: Dns,
+    /// Of the sandboxes' full names.
+    domain: Option<HostName>,
     written: BTreeMap<SandboxId, Marks>,
 }
 
@@ -35,10 +34,10 @@ const MARKS: &str = ".written";
 
 impl Files {
     /// Files will be made in `directory`, one folder for each sandbox.
-    pub(crate) fn new(directory: PathBuf, defaults: Dns) -> Self {
+    pub(crate) fn new(directory: PathBuf, domain: Option<HostName>) -> Self {
         Self {
             directory,
-            defaults,
+            domain,
             written: BTreeMap::new(),
         }
     }
@@ -49,10 +48,13 @@ impl Files {
     }
 
     /// Brings the files of a sandbox up to date.
-    pub(crate) fn write(&mut self, controller: &Controller, id: SandboxId) -> io::Result<()> {
-        let Some(sandbox) = controller.sandbox(id) else {
-            return Ok(());
-        };
+    pub(crate) fn write(
+        &mut self,
+        controller: &Controller,
+        sandbox: &Sandbox,
+        names: &SandboxResolvConf,
+    ) -> io::Result<()> {
+        let id = sandbox.id;
         let folder = self.directory.join(id.to_string());
         let fresh = made_anew(&folder)?;
         let hostname = sandbox.hostname().parse::<HostName>().ok();
@@ -60,12 +62,9 @@ impl Files {
             .and_then(|name| hostname_file(&name).ok())
             .unwrap_or_default();
         let wanted = [
-            ("hosts", hosts(controller, sandbox, &self.defaults)),
+            ("hosts", hosts(controller, sandbox, self.domain.as_ref())),
             ("hostname", hostname),
-            (
-                "resolv.conf",
-                resolv_conf(controller, sandbox, &self.defaults),
-            ),
+            ("resolv.conf", names.render()),
         ];
         let mut marks = match self.written.get(&id) {
             Some(marks) => marks.clone(),
@@ -142,31 +141,8 @@ fn read_marks(folder: &Path) -> io::Result<Marks> {
         .collect())
 }
 
-/// The addresses that the host asks for names.
-pub(crate) fn host_resolvers() -> Vec<IpAddr> {
-    host_resolv_conf()
-        .servers
-        .iter()
-        .map(tombolo_dns::resolv_conf::Nameserver::address)
-        .collect()
-}
-
-/// The host's resolv.conf; where that only names a stub on loopback, the real one behind it.
-fn host_resolv_conf() -> ResolvConf {
-    let parse = |path: &str| {
-        read(Path::new(path))
-            .ok()
-            .flatten()
-            .map(|text| ResolvConf::parse(&text))
-    };
-    let conf = parse("/etc/resolv.conf").unwrap_or_default();
-    match conf.stub().and_then(|stub| parse(stub.real_file())) {
-        Some(real) => real,
-        None => conf,
-    }
-}
-
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+/// A file of the host or of a sandbox; none if there is no such file.
+pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match fs::File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -176,7 +152,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
-fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
+fn hosts(controller: &Controller, sandbox: &Sandbox, domain: Option<&HostName>) -> String {
     if sandbox.spec.netns == SandboxNetns::Host && sandbox.spec.extra_hosts.is_empty() {
         let host = read(Path::new("/etc/hosts"))
             .ok()
@@ -195,12 +171,8 @@ fn hosts(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
         .flatten()
         .collect();
     let host: Option<HostName> = sandbox.hostname().parse().ok();
-    let domain = defaults
-        .domain
-        .as_ref()
-        .and_then(|domain| domain.parse().ok());
     let container: Option<HostName> = sandbox.name.as_str().parse().ok();
-    let names = host.map(|host| own_names(&host, domain.as_ref(), container.as_ref()));
+    let names = host.map(|host| own_names(&host, domain, container.as_ref()));
     let names = names.unwrap_or_default();
     let extra: Vec<ExtraHost> = sandbox
         .spec
@@ -246,19 +218,4 @@ fn links(controller: &Controller, sandbox: &Sandbox) -> Vec<(Vec<IpAddr>, Vec<Ho
         Some((linked.addresses, names.collect()))
     });
     lines.collect()
-}
-
-fn resolv_conf(controller: &Controller, sandbox: &Sandbox, defaults: &Dns) -> String {
-    let joined = controller.endpoints_of_sandbox(sandbox.id);
-    let dns = resolver::settings(sandbox, &joined, &defaults.settings());
-    let servers: Vec<String> = dns.servers.iter().map(ToString::to_string).collect();
-    let overrides = Overrides::parse(&servers, &dns.searches, &dns.options);
-    let facts = SandboxFacts {
-        ipv6: joined.iter().any(|(network, _)| network.spec.ipv6),
-        own_netns: sandbox.spec.netns != SandboxNetns::Host,
-        fallback: vec![],
-    };
-    host_resolv_conf()
-        .for_sandbox(&overrides.unwrap_or_default(), &facts)
-        .render()
 }

@@ -15,6 +15,8 @@ mod pause;
 mod publish;
 mod queries;
 mod relay;
+mod resolution;
+mod resolver;
 mod run;
 mod start;
 mod translate;

@@ -18,9 +18,6 @@ pub(crate) const WRITE_OVERHEAD_BYTES: usize = 64;
 /// Most aliases of an endpoint.
 pub(crate) const ALIASES_MAX: usize = 64;
 
-/// Longest name of a type of record, in bytes.
-pub(crate) const DNS_KIND_BYTES_MAX: usize = 16;
-
 /// Longest that answers about sandboxes may be kept, in seconds: a day.
 pub(crate) const DNS_TTL_SECONDS_MAX: u32 = 86_400;
 
@@ -86,3 +83,30 @@ pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Bytes that the store must have room for before an intent is stored, besides twice its own: for what becomes of
 /// it and of those under way.
 pub(crate) const OUTCOME_BYTES: u64 = 48 * 1024;
+
+/// Questions for names that are taken, and answers sent, together.
+pub(crate) const NAMES_BATCH: usize = 64;
+
+/// Largest question for a name, in bytes: a name, EDNS and room for options; longer ones are passed over.
+pub(crate) const NAMES_QUERY_BYTES_MAX: usize = 1_232;
+
+/// Largest datagram that is taken from another server, in bytes; we offer to take less.
+pub(crate) const NAMES_ANSWER_BYTES_MAX: usize = 4_096;
+
+/// Most connections with questions for names at once at one listener.
+pub(crate) const NAMES_CONNECTIONS_EACH_MAX: usize = 64;
+
+/// Most answers of one connection that may wait for their client; more are lost to it.
+pub(crate) const NAMES_ANSWERS_WAITING_MAX: usize = 128;
+
+/// How long a connection may be silent between two questions (RFC 7766, section 6.2.3).
+pub(crate) const NAMES_CONNECTION_IDLE: Duration = Duration::from_secs(10);
+
+/// Longest time for the rest of a question that has begun, and for a client to take an answer.
+pub(crate) const NAMES_STALL: Duration = Duration::from_secs(5);
+
+/// Longest time that an ending daemon waits for answers of other servers.
+pub(crate) const NAMES_DRAIN: Duration = Duration::from_secs(2);
+
+/// How often it looks whether they have come.
+pub(crate) const NAMES_DRAIN_LOOK: Duration = Duration::from_millis(5);

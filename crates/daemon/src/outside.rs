@@ -1,5 +1,5 @@
 //! What follows from the records outside of the kernel's objects: the files of sandboxes, what the relay carries
-//! for them, and the bridges that firewalld is to know.
+//! for them, what the resolver knows of them, and the bridges that firewalld is to know.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use tokio::sync::{oneshot, watch};
-use tombolo_api::{ApiError, ErrorCode, Response};
+use tokio::sync::watch;
 use tombolo_core::Controller;
 use tombolo_core::controller::RelayTask;
 use tombolo_core::id::SandboxId;
@@ -19,23 +18,33 @@ use tombolo_netstate::object::port::PortKey;
 use crate::files::Files;
 use crate::firewalld::{Firewalld, Zoning};
 use crate::relay::{Counts, Entrance, Relay, Route};
+use crate::resolution::Resolution;
+use crate::resolver::{self, Resolver};
 
 /// Everything that is kept in line with the records besides the kernel.
 #[derive(Debug)]
 pub(crate) struct Outside {
     files: Files,
     relay: Relay,
+    resolution: Resolution,
+    resolver: Resolver,
     firewalld: Firewalld,
     bridges: watch::Sender<BTreeSet<String>>,
 }
 
 impl Outside {
     /// Must be made within a runtime: the task that speaks to firewalld runs there.
-    pub(crate) fn new(files: Files, relay: Relay) -> Self {
+    pub(crate) fn new(
+        files: Files,
+        relay: Relay,
+        (resolution, resolver): (Resolution, Resolver),
+    ) -> Self {
         let (bridges, seen) = watch::channel(BTreeSet::new());
         Self {
             files,
             relay,
+            resolution,
+            resolver,
             firewalld: Firewalld::spawn(seen),
             bridges,
         }
@@ -56,10 +65,32 @@ impl Outside {
         self.relay.counts()
     }
 
-    /// Brings the files and routes of a sandbox up to date. What fails is told in the log: the records stand.
+    /// The resolver of names.
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// Looks whether the host's settings for names have changed; if so, the files of all sandboxes are to be
+    /// refreshed.
+    pub(crate) fn follow_host(&mut self) -> bool {
+        let changed = self.resolution.refresh();
+        if changed {
+            let upstreams = resolver::shared_upstreams(&self.resolution.shared());
+            self.resolver.set_upstreams(upstreams);
+        }
+        changed
+    }
+
+    /// Brings the files, names and routes of a sandbox up to date. What fails is told in the log: the records
+    /// stand.
     pub(crate) fn refresh(&mut self, controller: &Controller, kernel: &Kernel, id: SandboxId) {
-        if let Err(error) = self.files.write(controller, id) {
-            tracing::warn!(sandbox = %id, %error, "files cannot be written");
+        if let Some(sandbox) = controller.sandbox(id) {
+            let names = self.resolution.of(controller, sandbox);
+            if let Err(error) = self.files.write(controller, sandbox, &names) {
+                tracing::warn!(sandbox = %id, %error, "files cannot be written");
+            }
+            let entry = resolver::entry(controller, sandbox, &names);
+            self.resolver.set(id, entry);
         }
         let tasks = controller.relay_tasks(id);
         let listeners = tasks.iter().filter_map(|task| task.listen.as_ref());
@@ -71,34 +102,9 @@ impl Outside {
         }
     }
 
-    /// Asks the resolver for the records of type `kind` that `name` has, as the sandbox `asker` would, or else as
-    /// the host; it answers in its own time.
-    #[expect(
-        clippy::unused_self,
-        clippy::needless_pass_by_value,
-        reason = "the resolver, once there is one, is kept here and takes the question over"
-    )]
-    pub(crate) fn resolve(
-        &self,
-        asker: Option<SandboxId>,
-        name: String,
-        kind: String,
-        reply: oneshot::Sender<Result<Response, ApiError>>,
-    ) {
-        tracing::debug!(
-            ?asker,
-            name,
-            kind,
-            "a question is refused: there is no resolver"
-        );
-        let message = "the resolver does not run";
-        let error = ApiError::new(ErrorCode::NoResolver, format!("{name}: {message}")).on(name);
-        // An error means that nobody waits any more.
-        drop(reply.send(Err(error)));
-    }
-
-    /// Removes the files and routes of a sandbox.
+    /// Removes the files, names and routes of a sandbox.
     pub(crate) fn remove(&mut self, id: SandboxId) {
+        self.resolver.remove(id);
         if let Err(error) = self.files.remove(id) {
             tracing::warn!(sandbox = %id, %error, "files cannot be removed");
         }
@@ -112,8 +118,10 @@ impl Outside {
         self.files.sweep(controller)
     }
 
-    /// Tells firewalld which bridges there are, and the relay which networks are internal.
-    pub(crate) fn tell_bridges(&self, controller: &Controller) {
+    /// Tells firewalld which bridges there are, the relay which networks are internal, and the resolver what the
+    /// networks are called.
+    pub(crate) fn tell_networks(&self, controller: &Controller) {
+        self.resolver.set_zones(resolver::zones(controller));
         let internal = controller
             .networks()
             .filter(|network| network.spec.internal);

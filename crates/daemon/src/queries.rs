@@ -163,31 +163,46 @@ fn dns_names(controller: &Controller, filter: types::DnsNameFilter) -> Result<Re
 pub(crate) fn resolve(
     controller: &Controller,
     outside: &Outside,
-    question: types::DnsQuestion,
+    question: &types::DnsQuestion,
     reply: oneshot::Sender<Result<Response, ApiError>>,
 ) {
-    match asker(controller, &question) {
-        Ok((asker, kind)) => outside.resolve(asker, question.name, kind, reply),
-        // An error means that nobody waits any more.
-        Err(reject) => drop(reply.send(Err(api_error(&reject)))),
-    }
+    let call = asker(controller, question).and_then(|asker| names::call(asker, question));
+    let call = match call {
+        Ok(call) => call,
+        Err(reject) => {
+            // An error means that nobody waits any more.
+            drop(reply.send(Err(api_error(&reject))));
+            return;
+        }
+    };
+    let (told, answered) = oneshot::channel();
+    outside.resolver().call(call.clone(), told);
+    tokio::spawn(async move {
+        let answer = match answered.await {
+            Ok(answered) => names::answer_view(&call, &answered),
+            Err(_) => Err(ApiError::new(
+                ErrorCode::NoResolver,
+                "the resolver does not run",
+            )),
+        };
+        drop(reply.send(answer.map(Response::DnsAnswer)));
+    });
 }
 
-/// The running sandbox that is to ask, if one is named, and the type of record that it asks for.
+/// The running sandbox that is to ask, if one is named.
 fn asker(
     controller: &Controller,
     question: &types::DnsQuestion,
-) -> Result<(Option<SandboxId>, String), Reject> {
-    let kind = names::record_kind(question.kind.as_deref())?;
+) -> Result<Option<SandboxId>, Reject> {
     let Some(reference) = &question.sandbox else {
-        return Ok((None, kind));
+        return Ok(None);
     };
     let sandbox = controller.find_sandbox(&Reference(reference.clone()))?;
     if sandbox.state != SandboxState::Running {
         let message = "the sandbox does not run, and so cannot ask";
         return Err(Reject::new(Code::NotRunning, &sandbox.name, message).hint("start it first"));
     }
-    Ok((Some(sandbox.id), kind))
+    Ok(Some(sandbox.id))
 }
 
 fn explanation(controller: &Controller, reference: String) -> Result<Response, ApiError> {

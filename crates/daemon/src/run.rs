@@ -33,6 +33,8 @@ const FACTS_PAUSE: Duration = Duration::from_millis(200);
 /// How long after news the facts are read once more: what counts as there for a while after it vanished, such as
 /// a firewall under reload, is then known to be gone.
 const FACTS_AGAIN: Duration = Duration::from_secs(11);
+/// How often it is looked whether the host's settings for names have changed.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often what was stored quickly is made to survive a power cut.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
@@ -137,10 +139,14 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let relay_port = sockets.as_ref().map(relay::Sockets::port).transpose()?;
     let controller = start::controller(config, &node, (&*store, &kernel), relay_port)?;
     let relay = start::relay(&kernel, sockets, &controller)?;
-    let files = Files::new(config.run_dir.join("sandboxes"), config.dns.clone());
-    let outside = Outside::new(files, relay);
+    let domain = config.dns.domain.as_ref();
+    let domain = domain.and_then(|domain| domain.parse().ok());
+    let files = Files::new(config.run_dir.join("sandboxes"), domain);
+    let names = start::resolver(&kernel, config)?;
+    let outside = Outside::new(files, relay, names);
     let mut engine = Engine::new(controller, store, kernel, (config, outside), inputs);
     start::settle(&mut engine, &mut arriving, config).await?;
+    start::answer_names(&engine, config);
     let listeners = listeners(config).await?;
     let shared = Shared {
         engine: Arc::new(Mutex::new(engine)),
@@ -282,6 +288,7 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
     let mut facts_at: Option<Instant> = Some(Instant::now());
     let mut again_at: Option<Instant> = None;
     let mut flush = tokio::time::interval(FLUSH_EVERY);
+    let mut follow = tokio::time::interval(FOLLOW_EVERY);
     loop {
         let wake = shared.lock().wake_at.map(instant_of);
         tokio::select! {
@@ -303,6 +310,7 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
                 read_facts(&shared).await;
                 tell_overlaps(&shared);
             }
+            _ = follow.tick() => shared.lock().follow_host(),
             _ = flush.tick() => {
                 shared.lock().save_outcomes();
                 let store = Arc::clone(&shared.lock().store);

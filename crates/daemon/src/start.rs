@@ -11,15 +11,19 @@ use tombolo_api::types::{NetworkCreate, SubnetConfig};
 use tombolo_core::ipam::{DefaultPools, ula_base};
 use tombolo_core::model::Network;
 use tombolo_core::{Command, Controller, record};
+use tombolo_dns::view::Settings;
 use tombolo_kernel::Kernel;
+use tombolo_netstate::Netns;
 use tombolo_netstate::object::port::Protocol;
 use tombolo_store::{Durability, Key, Prefix, Store};
 
 use crate::config::{Config, DefaultNetwork};
-use crate::engine::{Engine, Input, commit_in_parts, random, store_write};
+use crate::engine::{Engine, Input, commit_in_parts, random, store_write, with_sources};
 use crate::facts;
 use crate::outside;
 use crate::relay::{Relay, Sockets};
+use crate::resolution::Resolution;
+use crate::resolver::{Resolver, shared_upstreams};
 use crate::translate::network_spec;
 
 /// Record of this node's identity.
@@ -157,6 +161,46 @@ pub(crate) fn relay(
     let looker = Arc::clone(kernel);
     let lookup = move |client, local| looker.original_destination(Protocol::Udp, client, local);
     Ok(Relay::start(sockets, outside::routes(controller), lookup)?)
+}
+
+/// Starts the resolver, which knows no names yet and takes no questions.
+pub(crate) fn resolver(
+    kernel: &Arc<Kernel>,
+    config: &Config,
+) -> anyhow::Result<(Resolution, Resolver)> {
+    let dns = &config.dns;
+    let resolution = Resolution::new(dns);
+    let defaults = Settings::default();
+    let domain = dns.domain.as_ref().and_then(|domain| domain.parse().ok());
+    let settings = Settings {
+        ttl_seconds: dns.ttl_seconds,
+        domain: domain.unwrap_or(defaults.domain),
+        single_labels: dns.forward_single_labels,
+    };
+    let upstreams = shared_upstreams(&resolution.shared());
+    let maker = Arc::clone(kernel);
+    let make_socket = move |netns: &Netns, kind, ipv6| {
+        let socket = maker.socket_within(netns, kind, ipv6);
+        socket.map_err(std::io::Error::other)
+    };
+    let cache_bytes = usize::try_from(dns.cache_bytes)?;
+    let resolver = Resolver::start(settings, upstreams, Box::new(make_socket), cache_bytes)?;
+    Ok((resolution, resolver))
+}
+
+/// Lets the resolver take questions, now that it knows all names: also those that waited since the daemon before
+/// us.
+pub(crate) fn answer_names(engine: &Engine, config: &Config) {
+    let resolver = engine.outside.resolver();
+    engine.kernel.on_listeners(Box::new(resolver.subscriber()));
+    for address in &config.dns.listen {
+        if let Err(error) = resolver.listen(address.0) {
+            tracing::error!(
+                error = with_sources(&error),
+                "the host cannot ask for names"
+            );
+        }
+    }
 }
 
 /// Brings the kernel in line with the records and makes the daemon's own networks.

@@ -6,7 +6,6 @@ use std::str::FromStr;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use tombolo_core::model::DnsSettings;
 use tombolo_dns::name::HostName;
 use tombolo_dns::resolv_conf::Overrides;
 
@@ -131,15 +130,6 @@ impl Default for Dns {
 }
 
 impl Dns {
-    /// The lists for sandboxes and networks that do not say.
-    pub(crate) fn settings(&self) -> DnsSettings {
-        DnsSettings {
-            servers: self.servers.clone(),
-            searches: self.searches.clone(),
-            options: self.options.clone(),
-        }
-    }
-
     pub(super) fn override_with(&mut self, flags: &DnsFlags) {
         fn list<T: Clone>(setting: &mut Vec<T>, flag: &[T]) {
             if !flag.is_empty() {

@@ -1,22 +1,24 @@
 //! How names are resolved: from the API's words to records, and back.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use tombolo_api::types::{self, NetworkDnsConfig};
+use tombolo_api::{ApiError, ErrorCode};
 use tombolo_core::Controller;
+use tombolo_core::id::SandboxId;
 use tombolo_core::model::{
     DnsSettings, Driver, Endpoint, Forward, Network, NetworkDns, NetworkSpec, ResolverAt, Sandbox,
     SandboxState,
 };
 use tombolo_core::{Code, Reject};
+use tombolo_dns::proto::op::{Message, ResponseCode};
+use tombolo_dns::proto::rr::{Name, RecordType};
 use tombolo_dns::resolv_conf::Overrides;
 
 use super::{address, shown};
 use crate::engine::with_sources;
-use crate::limits::DNS_KIND_BYTES_MAX;
-
-/// The type of record that a question without one is about.
-const ADDRESS: &str = "A";
+use crate::resolver::{Answered, Call, Source};
 
 /// Lists as a user writes them, each word of which can stand in a resolv.conf.
 pub(crate) fn dns_settings(
@@ -79,21 +81,84 @@ fn forward(text: Option<&str>) -> Result<Forward, Reject> {
     }
 }
 
-/// The type of record that a question is about, in capitals.
-pub(crate) fn record_kind(text: Option<&str>) -> Result<String, Reject> {
-    let text = text.unwrap_or(ADDRESS);
-    let is_word = !text.is_empty()
-        && text.len() <= DNS_KIND_BYTES_MAX
-        && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    if is_word {
-        return Ok(text.to_ascii_uppercase());
+/// What a question is to the resolver. An address stands for its reverse name.
+pub(crate) fn call(
+    asker: Option<SandboxId>,
+    question: &types::DnsQuestion,
+) -> Result<Call, Reject> {
+    let unknown = |text: &str| {
+        let message = "no type of record has this name";
+        Reject::new(Code::UnknownOption, shown(text), message)
+            .hint("write it as A, AAAA, PTR or SRV")
+    };
+    let text = question.kind.as_deref();
+    let kind = text.map(|text| {
+        let capitals = text.to_ascii_uppercase();
+        capitals.parse().map_err(|_| unknown(text))
+    });
+    let kind: Option<RecordType> = kind.transpose()?;
+    if let (Ok(address), None | Some(RecordType::PTR)) = (question.name.parse::<IpAddr>(), kind) {
+        return Ok(Call {
+            asker,
+            name: address.into(),
+            kind: RecordType::PTR,
+        });
     }
-    Err(Reject::new(
-        Code::UnknownOption,
-        shown(text),
-        "no type of record has this name",
-    )
-    .hint("write it as A, AAAA, PTR or SRV"))
+    let mut name = Name::from_ascii(&question.name).map_err(|error| {
+        let message = format!("this is no name: {error}");
+        Reject::new(Code::UnknownOption, shown(&question.name), message)
+            .hint("write labels of up to 63 characters joined by dots")
+    })?;
+    name.set_fqdn(true);
+    let kind = kind.unwrap_or(RecordType::A);
+    Ok(Call { asker, name, kind })
+}
+
+/// What the resolver said, as the API shows it.
+pub(crate) fn answer_view(call: &Call, answered: &Answered) -> Result<types::DnsAnswer, ApiError> {
+    let message = answered.answer.as_ref().map(|a| Message::from_vec(a));
+    let message = message.transpose().map_err(|error| {
+        let message = format!("the answer cannot be read: {error}");
+        ApiError::new(ErrorCode::Internal, message)
+    })?;
+    let code = message.as_ref().map_or(ResponseCode::Refused, |message| {
+        message.metadata.response_code
+    });
+    let records = message.iter().flat_map(|message| &message.answers);
+    let records = records.map(|record| types::DnsRecord {
+        name: record.name.to_string(),
+        kind: record.record_type().to_string(),
+        ttl_seconds: record.ttl,
+        data: record.data.to_string(),
+    });
+    let (source, server) = match answered.source {
+        _ if code == ResponseCode::Refused => (types::DnsSource::Refused, None),
+        Source::Own => (types::DnsSource::Own, None),
+        Source::Server(server) => (types::DnsSource::Forwarded, Some(server.to_string())),
+        Source::Memory => (types::DnsSource::Cache, None),
+    };
+    Ok(types::DnsAnswer {
+        name: call.name.to_string(),
+        kind: call.kind.to_string(),
+        code: code_name(code),
+        source,
+        records: records.collect(),
+        took_us: u64::try_from(answered.took.as_micros()).unwrap_or(u64::MAX),
+        server,
+    })
+}
+
+/// A code as the registry of DNS parameters calls it (IANA).
+fn code_name(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        other => format!("RCODE{}", u16::from(other)),
+    }
 }
 
 /// What a network says of names, as the API shows it.

@@ -1,0 +1,195 @@
+//! Who may ask and what names there are: written by the engine, read by the resolver's thread for each batch of
+//! queries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tombolo_core::id::SandboxId;
+use tombolo_dns::names::{Names, OwnerId, Registration, Zone, ZoneId};
+use tombolo_dns::view::{Settings, View};
+use tombolo_netstate::Netns;
+use tombolo_netstate::object::listener::ListenerKey;
+
+/// A server for names that are not ours, and the network namespace from which it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Server {
+    /// Its address and port.
+    pub(crate) address: SocketAddr,
+    /// From where.
+    pub(crate) via: Netns,
+}
+
+/// Servers that answer for each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Upstreams {
+    /// In the order of preference.
+    pub(crate) servers: Vec<Server>,
+    /// The same for equal servers: what they said is shared by all who ask them.
+    pub(crate) scope: u64,
+}
+
+/// Somebody who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// Tells one from another where shares are counted.
+    pub(crate) id: u64,
+    /// What names mean to it.
+    pub(crate) view: View,
+    /// Servers of its own; `None` asks the host's.
+    pub(crate) upstreams: Option<Arc<Upstreams>>,
+}
+
+/// What a sandbox is to the resolver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// What it is called.
+    pub(crate) registrations: Vec<Registration>,
+    /// Its namespace and how it asks; `None` for one that only has names.
+    pub(crate) asker: Option<(Netns, Asker)>,
+    /// Its addresses, by which it is known at a gateway.
+    pub(crate) sources: Vec<IpAddr>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Book {
+    pub(super) names: Names,
+    pub(super) settings: Settings,
+    /// Servers of those who have none of their own.
+    pub(super) upstreams: Arc<Upstreams>,
+    host: Arc<Asker>,
+    askers: HashMap<Netns, Arc<Asker>>,
+    sources: HashMap<IpAddr, Arc<Asker>>,
+    known: BTreeMap<SandboxId, (Option<Netns>, Vec<IpAddr>)>,
+}
+
+impl Upstreams {
+    /// The servers in their order, each once.
+    pub(crate) fn new(servers: impl IntoIterator<Item = Server>) -> Self {
+        use std::hash::{Hash, Hasher};
+        let mut unique: Vec<Server> = Vec::new();
+        for server in servers {
+            if !unique.contains(&server) {
+                unique.push(server);
+            }
+        }
+        let mut hasher = std::hash::DefaultHasher::new();
+        unique.hash(&mut hasher);
+        Self {
+            servers: unique,
+            scope: hasher.finish(),
+        }
+    }
+}
+
+impl Book {
+    pub(super) fn new(settings: Settings, upstreams: Upstreams) -> Self {
+        let host = Asker {
+            id: 0,
+            view: View::default(),
+            upstreams: None,
+        };
+        Self {
+            names: Names::default(),
+            settings,
+            upstreams: Arc::new(upstreams),
+            host: Arc::new(host),
+            askers: HashMap::new(),
+            sources: HashMap::new(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Replaces what is known of a sandbox.
+    pub(super) fn set(&mut self, id: SandboxId, entry: Entry) {
+        self.forget(id);
+        self.names.set(OwnerId(id.0), entry.registrations);
+        let netns = entry.asker.map(|(netns, asker)| {
+            let asker = Arc::new(asker);
+            for source in &entry.sources {
+                self.sources.insert(*source, Arc::clone(&asker));
+            }
+            self.askers.insert(netns.clone(), asker);
+            netns
+        });
+        self.known.insert(id, (netns, entry.sources));
+    }
+
+    pub(super) fn remove(&mut self, id: SandboxId) {
+        self.forget(id);
+        self.names.remove(OwnerId(id.0));
+    }
+
+    fn forget(&mut self, id: SandboxId) {
+        let Some((netns, sources)) = self.known.remove(&id) else {
+            return;
+        };
+        let asker = netns.and_then(|netns| self.askers.remove(&netns));
+        for source in sources {
+            // Another sandbox may have the address by now.
+            let own = |known: &Arc<Asker>| asker.as_ref().is_some_and(|a| Arc::ptr_eq(a, known));
+            if self.sources.get(&source).is_some_and(own) {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    /// Replaces all networks; the host sees the names of all of them, in this order.
+    pub(super) fn set_zones(&mut self, zones: Vec<(ZoneId, Zone)>) {
+        for id in &self.host.view.zones {
+            if zones.iter().all(|(other, _)| other != id) {
+                self.names.remove_zone(*id);
+            }
+        }
+        let mut view = self.host.view.clone();
+        view.zones = zones.iter().map(|(id, _)| *id).collect();
+        for (id, zone) in zones {
+            self.names.set_zone(id, zone);
+        }
+        self.host = Arc::new(Asker {
+            view,
+            ..(*self.host).clone()
+        });
+    }
+
+    /// Who asks at a listener: the sandbox that it is in, or, in the host's namespace, the one that the question
+    /// comes from.
+    pub(super) fn asker(&self, listener: &Place, from: IpAddr) -> Option<&Arc<Asker>> {
+        match listener {
+            Place::Host => Some(&self.host),
+            Place::Listener(key) if key.netns == Netns::Host => {
+                self.sources.get(&from.to_canonical())
+            }
+            Place::Listener(key) => self.askers.get(&key.netns),
+        }
+    }
+
+    /// Who a sandbox is when it asks; the host for none.
+    pub(super) fn asker_of(&self, id: Option<SandboxId>) -> Option<&Arc<Asker>> {
+        let Some(id) = id else {
+            return Some(&self.host);
+        };
+        let (netns, _) = self.known.get(&id)?;
+        self.askers.get(netns.as_ref()?)
+    }
+
+    /// Whether somebody in that namespace may ask.
+    pub(super) fn has(&self, netns: &Netns) -> bool {
+        self.askers.contains_key(netns)
+    }
+
+    /// The servers of somebody who asks.
+    pub(super) fn upstreams_of(&self, asker: &Asker) -> Arc<Upstreams> {
+        Arc::clone(asker.upstreams.as_ref().unwrap_or(&self.upstreams))
+    }
+}
+
+/// Where a question came in.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// At a listener of sandboxes.
+    Listener(ListenerKey),
+    /// At one for the host itself.
+    Host,
+}

@@ -1,0 +1,251 @@
+//! Asking other servers: one question, several servers, the first good answer.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tombolo_dns::answer::Question;
+use tombolo_dns::exchange::{Carrier, Form, Outgoing, Verdict};
+use tombolo_dns::limits::{QUESTION_PATIENCE, QUESTION_RETRY};
+use tombolo_dns::proto::op::{Message, ResponseCode};
+use tombolo_dns::upstream::{Failure, Quirk, Step};
+
+use super::book::{Server, Upstreams};
+use super::service::Service;
+use crate::limits::NAMES_ANSWER_BYTES_MAX;
+
+/// No server gave an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoAnswer;
+
+/// What became of asking one server.
+type Outcome = Result<Message, Failure>;
+
+/// One question under way.
+struct Exchange {
+    service: Rc<Service>,
+    question: Question,
+    begun: Instant,
+    results: UnboundedSender<(Server, Outcome)>,
+    /// Servers that are being asked.
+    asked: Vec<Server>,
+}
+
+/// Asks the servers until one has answered; the next as soon as those before are slow or have failed.
+pub(super) async fn ask(
+    service: &Rc<Service>,
+    question: &Question,
+    upstreams: &Upstreams,
+) -> Result<(Message, Server), NoAnswer> {
+    let (results, arriving) = unbounded_channel();
+    let exchange = Exchange {
+        service: Rc::clone(service),
+        question: question.clone(),
+        begun: Instant::now(),
+        results,
+        asked: Vec::new(),
+    };
+    let steps = service.plan(&upstreams.servers);
+    exchange.run(steps, arriving, &upstreams.servers).await
+}
+
+impl Exchange {
+    async fn run(
+        mut self,
+        steps: Vec<Step<Server>>,
+        mut arriving: UnboundedReceiver<(Server, Outcome)>,
+        preferred: &[Server],
+    ) -> Result<(Message, Server), NoAnswer> {
+        let deadline = self.begun + QUESTION_PATIENCE;
+        let mut steps = steps.into_iter().peekable();
+        // "No such name" from a server of second choice, while one of first choice may still know better.
+        let mut held: Option<(Message, Server)> = None;
+        loop {
+            let next = steps.peek().map(|step| self.begun + step.after);
+            let next = match next {
+                Some(_) if self.asked.is_empty() => Some(Instant::now()),
+                Some(at) => Some(at),
+                None if self.asked.is_empty() => return held.ok_or(NoAnswer),
+                None => None,
+            };
+            tokio::select! {
+                Some((server, outcome)) = arriving.recv() => {
+                    self.forget(&server);
+                    let Ok(message) = outcome else { continue };
+                    let doubtful = message.metadata.response_code == ResponseCode::NXDomain
+                        && self.is_second_choice(&server, preferred);
+                    if !doubtful {
+                        return Ok((message, server));
+                    }
+                    held.get_or_insert((message, server));
+                }
+                () = until(next) => {
+                    if let Some(step) = steps.next() {
+                        self.begin(step.server, deadline);
+                    }
+                }
+                () = sleep_until(deadline) => return held.ok_or(NoAnswer),
+            }
+        }
+    }
+
+    fn forget(&mut self, server: &Server) {
+        if let Some(place) = self.asked.iter().position(|asked| asked == server) {
+            self.asked.swap_remove(place);
+        }
+    }
+
+    /// Whether a server that is preferred to this one is being asked.
+    fn is_second_choice(&self, server: &Server, preferred: &[Server]) -> bool {
+        let before = preferred.iter().take_while(|other| *other != server);
+        before.into_iter().any(|other| self.asked.contains(other))
+    }
+
+    /// Asks a server. It goes on when another was faster, for as long as a server is given: one that never answers
+    /// would look as good as one that was never asked.
+    fn begin(&mut self, server: Server, deadline: Instant) {
+        self.asked.push(server.clone());
+        let attempt = Attempt {
+            service: Rc::clone(&self.service),
+            question: self.question.clone(),
+            server: server.clone(),
+            deadline,
+        };
+        let results = self.results.clone();
+        spawn_local(async move {
+            let left = attempt.service.shared.until_left(&server.via);
+            let outcome = tokio::select! {
+                outcome = attempt.run(&results) => outcome,
+                () = left => Err(Failure::Unreachable),
+            };
+            // Fails when another was faster.
+            drop(results.send((server, outcome)));
+        });
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One question to one server.
+struct Attempt {
+    service: Rc<Service>,
+    question: Question,
+    server: Server,
+    deadline: Instant,
+}
+
+impl Attempt {
+    /// Asks by a datagram, and by a connection where that says too little; remembers how the server did.
+    async fn run(&self, results: &UnboundedSender<(Server, Outcome)>) -> Outcome {
+        let begun = Instant::now();
+        let form = self.service.form(&self.server);
+        let mut verdict = self.by_datagram(form, begun + QUESTION_RETRY).await;
+        if matches!(verdict, Ok(Verdict::NoEdns)) {
+            self.service.found(&self.server, Quirk::Edns);
+            let form = Form {
+                edns: false,
+                ..form
+            };
+            verdict = self.by_datagram(form, begun + 2 * QUESTION_RETRY).await;
+        }
+        // A connection is worth its while only if somebody still waits.
+        if matches!(verdict, Ok(Verdict::Truncated | Verdict::OtherCase(_))) && !results.is_closed()
+        {
+            verdict = self.by_connection(form, verdict).await;
+        }
+        self.judge(verdict, begun.elapsed())
+    }
+
+    fn judge(&self, verdict: io::Result<Verdict>, took: Duration) -> Outcome {
+        let failure = match verdict {
+            Ok(Verdict::Answer(message)) => {
+                self.service.answered(&self.server, took);
+                return Ok(message);
+            }
+            Ok(Verdict::Unwilling(_) | Verdict::Garbled | Verdict::NoEdns) => Failure::Unwilling,
+            // Only half of the answer is known.
+            Ok(Verdict::Truncated | Verdict::OtherCase(_) | Verdict::Foreign) => Failure::Unwilling,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Failure::Silent,
+            Err(error) => {
+                tracing::debug!(server = %self.server.address, %error, "a server cannot be asked");
+                Failure::Unreachable
+            }
+        };
+        self.service.failed(&self.server, failure);
+        Err(failure)
+    }
+
+    /// A socket for this question alone: with a port of the kernel's choice, and connected, so that nobody else's
+    /// datagrams arrive.
+    async fn by_datagram(&self, form: Form, until: Instant) -> io::Result<Verdict> {
+        let outgoing = self.service.outgoing(&self.question, form)?;
+        let _ours = self.service.remember(&outgoing);
+        let talk = async {
+            let address = self.server.address;
+            let socket = self
+                .service
+                .datagram_socket(&self.server.via, address.is_ipv6())?;
+            let socket = UdpSocket::from_std(socket)?;
+            socket.connect(address).await?;
+            socket.send(outgoing.bytes()).await?;
+            let mut answer = vec![0; NAMES_ANSWER_BYTES_MAX];
+            loop {
+                let length = socket.recv(&mut answer).await?;
+                match outgoing.judge(&answer[..length], Carrier::Datagram) {
+                    // Somebody guesses, or it is late: the right one may still come.
+                    Verdict::Foreign => {}
+                    verdict => return Ok(verdict),
+                }
+            }
+        };
+        timeout_at(until.min(self.deadline), talk).await?
+    }
+
+    /// The same over a connection, which nobody else can answer. Where the server takes none, what it said before
+    /// has to do.
+    async fn by_connection(&self, form: Form, before: io::Result<Verdict>) -> io::Result<Verdict> {
+        let outgoing = self.service.outgoing(&self.question, form)?;
+        let _ours = self.service.remember(&outgoing);
+        let changes_case = matches!(before, Ok(Verdict::OtherCase(_)));
+        match timeout_at(self.deadline, self.converse(&outgoing)).await {
+            Ok(Ok(answer)) => {
+                if changes_case && outgoing.is_case_kept(&answer) == Some(false) {
+                    self.service.found(&self.server, Quirk::MixedCase);
+                }
+                Ok(match outgoing.judge(&answer, Carrier::Stream) {
+                    Verdict::OtherCase(message) => Verdict::Answer(message),
+                    verdict => verdict,
+                })
+            }
+            Ok(Err(_)) | Err(_) => before,
+        }
+    }
+
+    async fn converse(&self, outgoing: &Outgoing) -> io::Result<Vec<u8>> {
+        let address = self.server.address;
+        let socket = self
+            .service
+            .stream_socket(&self.server.via, address.is_ipv6())?;
+        let mut stream = TcpSocket::from_std_stream(socket.into())
+            .connect(address)
+            .await?;
+        let query = outgoing.bytes();
+        let length = u16::try_from(query.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let framed = [&length.to_be_bytes()[..], query].concat();
+        stream.write_all(&framed).await?;
+        let length = stream.read_u16().await?;
+        let mut answer = vec![0; usize::from(length)];
+        stream.read_exact(&mut answer).await?;
+        Ok(answer)
+    }
+}
