@@ -221,6 +221,58 @@ fn the_files_tell_names_and_resolvers_and_follow_changes_but_not_over_a_users_ed
 }
 
 #[test]
+fn what_networks_say_of_names_stands_after_the_sandbox_and_before_the_daemon() {
+    let daemon = [
+        "--dns=192.0.2.9",
+        "--dns-search=daemon.example",
+        "--dns-option=attempts:1",
+    ];
+    let Some(stage) = Stage::start_with(&daemon) else {
+        return;
+    };
+    stage.ok("network create one --resolver off --dns 192.0.2.1 --dns 192.0.2.2");
+    stage.ok("network create two --resolver off --dns 192.0.2.3 --dns-search two.example");
+    let read = |name: &str| inside(&stage, name, "cat /etc/resolv.conf");
+    let has =
+        |text: &str, wanted: &[&str]| wanted.iter().all(|line| text.lines().any(|l| l == *line));
+    stage.ok("run -d --name both --network one --network two sleep 1000");
+    let text = read("both");
+    let wanted = [
+        "nameserver 192.0.2.1",
+        "nameserver 192.0.2.2",
+        "search two.example",
+    ];
+    assert!(has(&text, &wanted), "{text}");
+    assert!(has(&text, &["options attempts:1"]), "{text}");
+    assert!(!text.contains("192.0.2.3"), "{text}");
+    stage.ok("run -d --name own --network two --dns 192.0.2.4 --dns-search . sleep 1000");
+    let text = read("own");
+    assert!(has(&text, &["nameserver 192.0.2.4"]), "{text}");
+    assert!(!text.contains("example"), "{text}");
+    stage.ok("network connect one own");
+    stage.ok("network disconnect one both");
+    assert!(
+        wait_until(PATIENCE, || read("both").contains("nameserver 192.0.2.3")),
+        "{}",
+        read("both")
+    );
+    let names = stage.ok("dns ls --network two");
+    assert_eq!(names.lines().count(), 3, "{names}");
+    let shown = stage.ok("network inspect two");
+    for word in [
+        "two.example",
+        "192.0.2.3",
+        "\"resolver\": \"off\"",
+        "\"forward\": \"auto\"",
+    ] {
+        assert!(shown.contains(word), "no {word} in {shown}");
+    }
+    let refused =
+        stage.tries("network create x --internal --gateway-mode isolated --resolver gateway");
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+}
+
+#[test]
 fn two_programs_share_a_directory_with_a_unix_socket() {
     let Some(stage) = Stage::start() else { return };
     stage.ok("network create a");

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 use tombolo_api::types::{self, Counts, Info, Version};
 use tombolo_api::{ApiError, ErrorCode, Request, Response};
-use tombolo_core::id::SandboxId;
-use tombolo_core::model::{Endpoint, Network, Publication, Sandbox, SandboxState};
-use tombolo_core::{Code, Command, Controller, Reference, Reject, Reply};
+use tombolo_core::model::{Endpoint, Network, Publication, Sandbox};
+use tombolo_core::{Command, Controller, Reference, Reject, Reply};
 use tombolo_kernel::Kernel;
 
 use crate::config::Config;
@@ -166,8 +165,7 @@ pub(crate) fn resolve(
     question: &types::DnsQuestion,
     reply: oneshot::Sender<Result<Response, ApiError>>,
 ) {
-    let call = asker(controller, question).and_then(|asker| names::call(asker, question));
-    let call = match call {
+    let call = match names::call(controller, question) {
         Ok(call) => call,
         Err(reject) => {
             // An error means that nobody waits any more.
@@ -187,22 +185,6 @@ pub(crate) fn resolve(
         };
         drop(reply.send(answer.map(Response::DnsAnswer)));
     });
-}
-
-/// The running sandbox that is to ask, if one is named.
-fn asker(
-    controller: &Controller,
-    question: &types::DnsQuestion,
-) -> Result<Option<SandboxId>, Reject> {
-    let Some(reference) = &question.sandbox else {
-        return Ok(None);
-    };
-    let sandbox = controller.find_sandbox(&Reference(reference.clone()))?;
-    if sandbox.state != SandboxState::Running {
-        let message = "the sandbox does not run, and so cannot ask";
-        return Err(Reject::new(Code::NotRunning, &sandbox.name, message).hint("start it first"));
-    }
-    Ok(Some(sandbox.id))
 }
 
 fn explanation(controller: &Controller, reference: String) -> Result<Response, ApiError> {

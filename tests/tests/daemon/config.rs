@@ -38,6 +38,10 @@ fn the_resolved_configuration_is_shown_with_flags_over_the_file() {
         "1300",
         "--ip-masq",
         "false",
+        "--dns-ttl",
+        "9",
+        "--dns-listen",
+        "127.0.0.1",
     ];
     let (success, shown, complaint) = daemon(&stage, &words);
     assert!(success, "{complaint}");
@@ -50,6 +54,10 @@ fn the_resolved_configuration_is_shown_with_flags_over_the_file() {
         "ip-masq = false",
         "run-dir = \"/run/tombolo\"",
         "log-level = \"info\"",
+        "ttl-seconds = 9",
+        "forward-single-labels = false",
+        "cache-bytes = 4194304",
+        "listen = [\"127.0.0.1:53\"]",
     ] {
         assert!(
             shown.lines().any(|shown| shown == line),
@@ -81,6 +89,8 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("log-level = \"loud\"", "log-level"),
         ("prepared-namespaces = 257", "prepared-namespaces"),
         ("[bridge]\nbip = \"fd00::1/64\"", "bip"),
+        ("[dns]\nlisten = [\"here\"]", "here"),
+        ("[dns]\ndomain = \"a b\"", "dns.domain"),
         (
             "[[default-address-pools]]\nbase = \"10.0.0.0/8\"\nsize = 4",
             "default-address-pools",

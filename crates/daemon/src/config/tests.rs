@@ -17,6 +17,7 @@ fn the_resolved_form_reads_back_as_itself() {
         mtu: Some(1400),
         ..Config::default()
     };
+    config.dns.listen = vec!["127.0.0.1".parse().unwrap()];
     config.bridge.bip = Some("172.30.0.1/24".parse().unwrap());
     config.tcp = Some(Tcp {
         listen: "127.0.0.1:1".into(),
@@ -48,6 +49,9 @@ fn values_that_cannot_be_are_refused_with_their_setting() {
         ("log-level = 'loud'", "log-level"),
         ("prepared-namespaces = 1000", "prepared-namespaces"),
         ("[bridge]\nbip = 'fd00::1/64'", "bridge.bip"),
+        ("[dns]\nttl-seconds = 86401", "dns.ttl-seconds"),
+        ("[dns]\nsearches = ['a b']", "dns.searches"),
+        ("[dns]\nlisten = ['0.0.0.0']", "listen"),
         (
             "[bridge]\nfixed-cidr-v6 = '10.0.0.0/8'",
             "bridge.fixed-cidr-v6",
@@ -72,6 +76,8 @@ fn flags_stand_over_the_file() {
         "--ip-forward=false",
         "--bip=10.1.0.1/24",
         "--default-address-pool=base=10.9.0.0/16,size=26",
+        "--prepared-namespaces=7",
+        "--address-cooldown-seconds=0",
     ];
     let flags = Flags::try_parse_from(words).unwrap();
     let mut config = parse("mtu = 1400\nip-forward = true").unwrap();
@@ -81,6 +87,31 @@ fn flags_stand_over_the_file() {
     assert!(!config.ip_forward);
     assert_eq!(config.bridge.bip, Some("10.1.0.1/24".parse().unwrap()));
     assert_eq!(config.default_address_pools.len(), 1);
+    assert_eq!(config.prepared_namespaces, 7);
+    assert_eq!(config.address_cooldown_seconds, 0);
+}
+
+#[test]
+fn every_setting_for_names_is_also_a_flag() {
+    let words = "tombolo-daemon --dns 192.0.2.1 --dns 2001:db8::1 --dns-search a --dns-opt ndots:2 --dns-domain x.example \
+                 --dns-ttl 9 --dns-forward-single-labels true --dns-cache-bytes 0 --dns-listen 127.0.0.1 \
+                 --dns-listen [::1]:5353";
+    let flags = Flags::try_parse_from(words.split_whitespace()).unwrap();
+    let file = "[dns]\nservers = ['192.0.2.9']\nsearches = ['b']\noptions = ['rotate']\ndomain = 'y'\n\
+                ttl-seconds = 1\nlisten = ['127.0.0.9']";
+    let mut config = parse(file).unwrap();
+    config.override_with(&flags);
+    config.check().unwrap();
+    let written = "[dns]\nservers = ['192.0.2.1', '2001:db8::1']\nsearches = ['a']\noptions = ['ndots:2']\n\
+                   domain = 'x.example'\nttl-seconds = 9\nforward-single-labels = true\ncache-bytes = 0\n\
+                   listen = ['127.0.0.1:53', '[::1]:5353']";
+    assert_eq!(config.dns, parse(written).unwrap().dns);
+    // What is not said by a flag stays as the file has it.
+    let none = Flags::try_parse_from(["tombolo-daemon"]).unwrap();
+    let mut kept = parse(file).unwrap();
+    kept.override_with(&none);
+    assert_eq!(kept, parse(file).unwrap());
+    assert!(Flags::try_parse_from(["tombolo-daemon", "--dns-listen", "0.0.0.0"]).is_err());
 }
 
 #[test]

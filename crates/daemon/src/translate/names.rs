@@ -5,13 +5,12 @@ use std::net::IpAddr;
 
 use tombolo_api::types::{self, NetworkDnsConfig};
 use tombolo_api::{ApiError, ErrorCode};
-use tombolo_core::Controller;
 use tombolo_core::id::SandboxId;
 use tombolo_core::model::{
     DnsSettings, Driver, Endpoint, Forward, Network, NetworkDns, NetworkSpec, ResolverAt, Sandbox,
     SandboxState,
 };
-use tombolo_core::{Code, Reject};
+use tombolo_core::{Code, Controller, Reference, Reject};
 use tombolo_dns::proto::op::{Message, ResponseCode};
 use tombolo_dns::proto::rr::{Name, RecordType};
 use tombolo_dns::resolv_conf::Overrides;
@@ -30,11 +29,12 @@ pub(crate) fn dns_settings(
         .iter()
         .map(|text| address(text, "the DNS server"))
         .collect();
+    let addresses = addresses?;
     Overrides::parse(servers, &searches, &options).map_err(|reject| {
         Reject::advised(Code::InvalidCombination, "dns", &with_sources(&reject))
     })?;
     Ok(DnsSettings {
-        servers: addresses?,
+        servers: addresses,
         searches,
         options,
     })
@@ -82,10 +82,8 @@ fn forward(text: Option<&str>) -> Result<Forward, Reject> {
 }
 
 /// What a question is to the resolver. An address stands for its reverse name.
-pub(crate) fn call(
-    asker: Option<SandboxId>,
-    question: &types::DnsQuestion,
-) -> Result<Call, Reject> {
+pub(crate) fn call(controller: &Controller, question: &types::DnsQuestion) -> Result<Call, Reject> {
+    let asker = asker(controller, question)?;
     let unknown = |text: &str| {
         let message = "no type of record has this name";
         Reject::new(Code::UnknownOption, shown(text), message)
@@ -112,6 +110,22 @@ pub(crate) fn call(
     name.set_fqdn(true);
     let kind = kind.unwrap_or(RecordType::A);
     Ok(Call { asker, name, kind })
+}
+
+/// The running sandbox that is to ask, if one is named.
+fn asker(
+    controller: &Controller,
+    question: &types::DnsQuestion,
+) -> Result<Option<SandboxId>, Reject> {
+    let Some(reference) = &question.sandbox else {
+        return Ok(None);
+    };
+    let sandbox = controller.find_sandbox(&Reference(reference.clone()))?;
+    if sandbox.state != SandboxState::Running {
+        let message = "the sandbox does not run, and so cannot ask";
+        return Err(Reject::new(Code::NotRunning, &sandbox.name, message).hint("start it first"));
+    }
+    Ok(Some(sandbox.id))
 }
 
 /// What the resolver said, as the API shows it.
@@ -228,3 +242,6 @@ fn name_view(sandbox: &Sandbox, network: &Network, endpoint: &Endpoint) -> types
         name,
     }
 }
+
+#[cfg(test)]
+mod tests;
