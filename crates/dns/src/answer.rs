@@ -29,7 +29,7 @@ use hickory_proto::rr::{DNSClass, RecordType};
 use crate::names::Names;
 use crate::view::{Settings, View};
 use own::{Own, minimal_any};
-use place::{Lookup, Place};
+use place::{Lookup, What};
 use query::{Fault, Query};
 use writer::{Writer, extended};
 
@@ -87,19 +87,18 @@ pub fn decide(
         view,
         settings,
     };
-    let own = Own {
-        lookup,
-        query: &query,
-        turn,
-    };
-    let place = match lookup.place(query.name.as_str()) {
-        Place::Foreign if is_unqualified(&query) && !settings.single_labels => {
-            Place::Missing { apex: 0 }
+    let is_alone = || is_unqualified(&query) && !settings.single_labels;
+    let place = lookup.place(query.name.as_str());
+    match place.or_else(|| is_alone().then(|| What::Missing.at(0))) {
+        Some(place) => {
+            let query = &query;
+            let own = Own {
+                lookup,
+                query,
+                turn,
+            };
+            Decision::Answer(own.answer(&place))
         }
-        place => place,
-    };
-    match own.answer(&place) {
-        Some(answer) => Decision::Answer(answer),
         None => foreign(&query, lookup),
     }
 }

