@@ -89,7 +89,8 @@ impl Outside {
             if let Err(error) = self.files.write(controller, sandbox, &names) {
                 tracing::warn!(sandbox = %id, %error, "files cannot be written");
             }
-            let entry = resolver::entry(controller, sandbox, &names);
+            let ttl_seconds = self.resolution.ttl_seconds();
+            let entry = resolver::entry(controller, sandbox, &names, ttl_seconds);
             self.resolver.set(id, entry);
         }
         let tasks = controller.relay_tasks(id);

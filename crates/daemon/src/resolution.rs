@@ -26,6 +26,7 @@ type Stamp = Option<(u64, u64, i64, i64, u64)>;
 #[derive(Debug)]
 pub(crate) struct Resolution {
     daemon: Overrides,
+    ttl_seconds: u32,
     host: ResolvConf,
     stamps: [Stamp; 3],
 }
@@ -37,6 +38,7 @@ impl Resolution {
         let daemon = Overrides::parse(&servers, &defaults.searches, &defaults.options);
         Self {
             daemon: daemon.unwrap_or_default(),
+            ttl_seconds: defaults.ttl_seconds,
             host: host_settings(),
             stamps: stamps(),
         }
@@ -53,6 +55,11 @@ impl Resolution {
         let changed = self.host != host;
         self.host = host;
         changed
+    }
+
+    /// Seconds for which answers about our own names hold.
+    pub(crate) fn ttl_seconds(&self) -> u32 {
+        self.ttl_seconds
     }
 
     /// What holds for those who are asked for nothing of their own.

@@ -8,6 +8,7 @@ mod book;
 mod call;
 mod datagram;
 mod forward;
+mod mdns;
 mod records;
 mod service;
 mod stream;
@@ -29,6 +30,7 @@ use tombolo_kernel::ListenerChange;
 use tombolo_netstate::Netns;
 
 use book::Book;
+use mdns::Post;
 use service::{Command, Service, SocketMaker};
 
 pub(crate) use book::Upstreams;
@@ -120,15 +122,31 @@ impl Resolver {
     }
 
     /// Replaces what is known of a sandbox.
-    pub(crate) fn set(&self, id: SandboxId, entry: book::Entry) {
-        self.shared.write().set(id, entry);
+    pub(crate) fn set(&self, id: SandboxId, mut entry: book::Entry) {
+        let posts = std::mem::take(&mut entry.posts);
+        let netns = entry.asker.as_ref().map(|(netns, _)| netns.clone());
+        let before = self.shared.write().set(id, entry);
         self.shared.left.notify_waiters();
+        if let Some(before) = before.filter(|before| netns.as_ref() != Some(before)) {
+            self.respond(before, Vec::new());
+        }
+        if let Some(netns) = netns {
+            self.respond(netns, posts);
+        }
     }
 
     /// Forgets a sandbox.
     pub(crate) fn remove(&self, id: SandboxId) {
-        self.shared.write().remove(id);
+        let before = self.shared.write().remove(id);
         self.shared.left.notify_waiters();
+        if let Some(before) = before {
+            self.respond(before, Vec::new());
+        }
+    }
+
+    /// Has multicast responders at these posts of a namespace, and no others.
+    fn respond(&self, netns: Netns, posts: Vec<Post>) {
+        drop(self.commands.send(Command::Multicast(netns, posts)));
     }
 
     /// Replaces all networks.

@@ -17,7 +17,7 @@ mod own;
 mod place;
 mod query;
 mod question;
-mod reverse;
+pub(crate) mod reverse;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod exchange;
 pub mod hosts;
 pub mod limits;
+pub mod mdns;
 pub mod name;
 pub mod names;
 pub mod resolv_conf;

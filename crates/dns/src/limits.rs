@@ -95,3 +95,7 @@ pub const DATAGRAM_BYTES: u16 = 512;
 pub const DATAGRAM_BYTES_MAX: u16 = 1_232;
 /// Bytes of a message in a stream (RFC 1035, section 4.2.2).
 pub const STREAM_BYTES_MAX: u16 = u16::MAX;
+/// Questions in a multicast query that is answered.
+pub const MDNS_QUESTIONS_MAX: usize = 32;
+/// Records in a multicast response, and answers in a query that are taken as known.
+pub const MDNS_RECORDS_MAX: usize = 64;

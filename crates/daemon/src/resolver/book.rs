@@ -11,6 +11,8 @@ use tombolo_dns::view::{Settings, View};
 use tombolo_netstate::Netns;
 use tombolo_netstate::object::listener::ListenerKey;
 
+use super::mdns::Post;
+
 /// A server for names that are not ours, and the network namespace from which it is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Server {
@@ -49,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) asker: Option<(Netns, Asker)>,
     /// Its addresses, by which it is known at a gateway.
     pub(crate) sources: Vec<IpAddr>,
+    /// Where it wants multicast responders.
+    pub(crate) posts: Vec<Post>,
 }
 
 /// See the module.
@@ -101,9 +105,9 @@ impl Book {
         }
     }
 
-    /// Replaces what is known of a sandbox.
-    pub(super) fn set(&mut self, id: SandboxId, entry: Entry) {
-        self.forget(id);
+    /// Replaces what is known of a sandbox; the namespace in which it asked before, if it did.
+    pub(super) fn set(&mut self, id: SandboxId, entry: Entry) -> Option<Netns> {
+        let before = self.forget(id);
         self.names.set(OwnerId(id.0), entry.registrations);
         let netns = entry.asker.map(|(netns, asker)| {
             let asker = Arc::new(asker);
@@ -114,18 +118,18 @@ impl Book {
             netns
         });
         self.known.insert(id, (netns, entry.sources));
+        before
     }
 
-    pub(super) fn remove(&mut self, id: SandboxId) {
-        self.forget(id);
+    /// Forgets a sandbox; the namespace in which it asked, if it did.
+    pub(super) fn remove(&mut self, id: SandboxId) -> Option<Netns> {
         self.names.remove(OwnerId(id.0));
+        self.forget(id)
     }
 
-    fn forget(&mut self, id: SandboxId) {
-        let Some((netns, sources)) = self.known.remove(&id) else {
-            return;
-        };
-        let asker = netns.and_then(|netns| self.askers.remove(&netns));
+    fn forget(&mut self, id: SandboxId) -> Option<Netns> {
+        let (netns, sources) = self.known.remove(&id)?;
+        let asker = netns.as_ref().and_then(|netns| self.askers.remove(netns));
         for source in sources {
             // Another sandbox may have the address by now.
             let own = |known: &Arc<Asker>| asker.as_ref().is_some_and(|a| Arc::ptr_eq(a, known));
@@ -133,6 +137,7 @@ impl Book {
                 self.sources.remove(&source);
             }
         }
+        netns
     }
 
     /// Replaces all networks; the host sees the names of all of them, in this order.

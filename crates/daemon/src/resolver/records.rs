@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tombolo_core::Controller;
 use tombolo_core::driver::{links, netns_of, resolver};
 use tombolo_core::model::{Driver, Endpoint, Network, Sandbox};
+use tombolo_dns::mdns::Responder;
 use tombolo_dns::name::HostName;
 use tombolo_dns::names::{OwnerId, Registration, Service, Transport, Zone, ZoneId};
 use tombolo_dns::resolv_conf::{Nameserver, SandboxResolvConf, Upstream, Via};
@@ -14,6 +15,7 @@ use tombolo_netstate::Netns;
 use tombolo_netstate::object::port::Protocol;
 
 use super::book::{Asker, Entry, Server, Upstreams};
+use super::mdns::Post;
 
 /// Where servers are asked (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
@@ -38,7 +40,12 @@ pub(crate) fn zones(controller: &Controller) -> Vec<(ZoneId, Zone)> {
 
 /// What a sandbox is to the resolver, with the settings in its `resolv.conf`. While it is not attached it has no
 /// names.
-pub(crate) fn entry(controller: &Controller, sandbox: &Sandbox, conf: &SandboxResolvConf) -> Entry {
+pub(crate) fn entry(
+    controller: &Controller,
+    sandbox: &Sandbox,
+    conf: &SandboxResolvConf,
+    ttl_seconds: u32,
+) -> Entry {
     let joined = controller.endpoints_of_sandbox(sandbox.id);
     let attached: Vec<(&Network, &Endpoint)> = joined
         .into_iter()
@@ -63,7 +70,37 @@ pub(crate) fn entry(controller: &Controller, sandbox: &Sandbox, conf: &SandboxRe
             .iter()
             .flat_map(|(_, endpoint)| endpoint.addresses.iter().map(ipnet::IpNet::addr))
             .collect(),
+        posts: attached
+            .iter()
+            .filter(|(network, _)| network.spec.dns.mdns)
+            .filter_map(|(network, endpoint)| post(sandbox, network, endpoint, ttl_seconds))
+            .collect(),
     }
+}
+
+fn post(
+    sandbox: &Sandbox,
+    network: &Network,
+    endpoint: &Endpoint,
+    ttl_seconds: u32,
+) -> Option<Post> {
+    let addresses = || endpoint.addresses.iter().map(ipnet::IpNet::addr);
+    Some(Post {
+        interface: endpoint.attachment.as_ref()?.interface.clone(),
+        v4: addresses().find_map(|ip| match ip {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        }),
+        v6: addresses().find_map(|ip| match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(v6),
+        }),
+        responder: Responder {
+            zone: ZoneId(network.id.0),
+            owner: OwnerId(sandbox.id.0),
+            ttl_seconds,
+        },
+    })
 }
 
 /// The servers that were asked for in the daemon's configuration or are the host's.

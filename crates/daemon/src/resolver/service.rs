@@ -25,6 +25,7 @@ use tombolo_netstate::object::listener::ListenerKey;
 use super::book::{Asker, Place, Server, Upstreams};
 use super::datagram::{self, Buffers};
 use super::forward::{Waiter, query_of};
+use super::mdns::{Post, Responders};
 use super::{Shared, call, stream};
 use crate::limits::{NAMES_DRAIN, NAMES_DRAIN_LOOK};
 
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Listener(ListenerChange),
     /// Sockets for the host itself.
     Host(UdpSocket, TcpListener),
+    /// Have multicast responders at these posts of a namespace, and no others.
+    Multicast(Netns, Vec<Post>),
     /// Somebody asks by the API.
     Call(call::Call, oneshot::Sender<call::Answered>),
     /// Answer what was taken, take no more, and end.
@@ -174,12 +177,14 @@ impl Service {
         self.flights.borrow_mut().finish(key)
     }
 
-    pub(super) fn datagram_socket(&self, via: &Netns, ipv6: bool) -> io::Result<UdpSocket> {
-        (self.make_socket)(via, SocketKind::Datagram, ipv6).map(UdpSocket::from)
-    }
-
-    pub(super) fn stream_socket(&self, via: &Netns, ipv6: bool) -> io::Result<OwnedFd> {
-        (self.make_socket)(via, SocketKind::Stream, ipv6)
+    /// A new socket in a namespace.
+    pub(super) fn socket(
+        &self,
+        netns: &Netns,
+        kind: SocketKind,
+        ipv6: bool,
+    ) -> io::Result<OwnedFd> {
+        (self.make_socket)(netns, kind, ipv6)
     }
 
     fn is_idle(&self) -> bool {
@@ -230,6 +235,7 @@ impl Drop for Open {
 pub(super) async fn serve(service: Rc<Service>, mut commands: UnboundedReceiver<Command>) {
     let mut open: BTreeMap<ListenerKey, Open> = BTreeMap::new();
     let mut host: Vec<Open> = Vec::new();
+    let mut responders = Responders::default();
     while let Some(command) = commands.recv().await {
         match command {
             Command::Listener(ListenerChange::Opened { key, udp, tcp }) => {
@@ -245,12 +251,13 @@ pub(super) async fn serve(service: Rc<Service>, mut commands: UnboundedReceiver<
                     Arc::new(tcp),
                 ));
             }
+            Command::Multicast(netns, posts) => responders.set(&service, netns, posts),
             Command::Call(call, reply) => call::begin(&service, call, reply),
             Command::End => break,
         }
     }
     // What is not taken any more waits in the sockets for the daemon after us.
-    drop((open, host));
+    drop((open, host, responders));
     drain(&service).await;
 }
 

@@ -1,6 +1,7 @@
 //! Asking other servers: one question, several servers, the first good answer.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tombolo_dns::exchange::{Carrier, Form, Outgoing, Verdict};
 use tombolo_dns::limits::{QUESTION_PATIENCE, QUESTION_RETRY};
 use tombolo_dns::proto::op::{Message, ResponseCode};
 use tombolo_dns::upstream::{Failure, Quirk, Step};
+use tombolo_kernel::SocketKind;
 
 use super::book::{Server, Upstreams};
 use super::service::Service;
@@ -192,10 +194,8 @@ impl Attempt {
         let _ours = self.service.remember(&outgoing);
         let talk = async {
             let address = self.server.address;
-            let socket = self
-                .service
-                .datagram_socket(&self.server.via, address.is_ipv6())?;
-            let socket = UdpSocket::from_std(socket)?;
+            let socket = self.socket(SocketKind::Datagram)?;
+            let socket = UdpSocket::from_std(socket.into())?;
             socket.connect(address).await?;
             socket.send(outgoing.bytes()).await?;
             let mut answer = vec![0; NAMES_ANSWER_BYTES_MAX];
@@ -231,11 +231,14 @@ impl Attempt {
         }
     }
 
+    fn socket(&self, kind: SocketKind) -> io::Result<OwnedFd> {
+        let Server { address, via } = &self.server;
+        self.service.socket(via, kind, address.is_ipv6())
+    }
+
     async fn converse(&self, outgoing: &Outgoing) -> io::Result<Vec<u8>> {
         let address = self.server.address;
-        let socket = self
-            .service
-            .stream_socket(&self.server.via, address.is_ipv6())?;
+        let socket = self.socket(SocketKind::Stream)?;
         let mut stream = TcpSocket::from_std_stream(socket.into())
             .connect(address)
             .await?;

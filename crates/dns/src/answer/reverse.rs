@@ -7,13 +7,13 @@ const V6: &str = ".ip6.arpa";
 
 /// The address that a name stands for, and where in the name the common domain begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reverse {
-    pub(super) address: IpAddr,
-    pub(super) apex: usize,
+pub(crate) struct Reverse {
+    pub(crate) address: IpAddr,
+    pub(crate) apex: usize,
 }
 
 /// Reads the name of a whole address, in lower case; other forms are no address.
-pub(super) fn parse(name: &str) -> Option<Reverse> {
+pub(crate) fn parse(name: &str) -> Option<Reverse> {
     if let Some(labels) = name.strip_suffix(V4) {
         let mut octets = [0; 4];
         fill(&mut octets, labels, octet)?;
@@ -35,7 +35,7 @@ pub(super) fn parse(name: &str) -> Option<Reverse> {
 }
 
 /// Whether an address can have no name anywhere (RFC 6303, sections 4.2 to 4.5).
-pub(super) fn is_nameless(address: IpAddr) -> bool {
+pub(crate) fn is_nameless(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_unspecified() || v4.is_broadcast() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unspecified() || v6.is_unicast_link_local(),

@@ -1,0 +1,3 @@
+//! Names: what clients in sandboxes are answered.
+
+mod multicast;
