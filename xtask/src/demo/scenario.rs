@@ -1,5 +1,6 @@
 //! What the demo shows, step by step.
 
+mod named;
 mod published;
 
 use std::collections::BTreeSet;
@@ -60,6 +61,7 @@ impl<'a> Scenario<'a> {
         let dropped = dropped_by_the_machine()?;
         self.sandboxes()?;
         self.reach_each_other()?;
+        self.named()?;
         self.reach_the_outside()?;
         self.isolation()?;
         self.published()?;
@@ -232,7 +234,7 @@ impl<'a> Scenario<'a> {
         let curl = self.tombolo("exec app curl -sS --max-time 5 http://10.80.0.2/");
         self.must("everything goes on without it", View::All, curl)?;
         self.kept()?;
-        self.start_daemon()?;
+        self.asked_meanwhile(Self::start_daemon)?;
         let drift = self.tombolo("drift");
         self.must(
             "the new daemon finds everything as it should be",
