@@ -111,7 +111,7 @@ impl Replies {
     }
 
     /// Sends all that wait; how many were sent. One that the kernel refuses is forgotten and the others go on; when
-    /// the socket takes no more for now, the rest waits on.
+    /// the socket takes no more, the rest waits for the next call.
     ///
     /// # Errors
     /// When none could be sent: `WouldBlock` when they wait on, else what became of the last.

@@ -107,6 +107,9 @@ pub const KEEPER_START: Duration = Duration::from_secs(5);
 /// How long the keeper of ports may take to answer.
 pub const KEEPER_ANSWER: Duration = Duration::from_secs(2);
 
+/// Most answers of the keeper that nobody has read: more than fit into its send buffer would hold it up.
+pub const KEEPER_ANSWERS_OWED_MAX: usize = 64;
+
 /// Pause between two looks for a keeper that is starting or ending.
 pub const KEEPER_LOOK_AGAIN: Duration = Duration::from_millis(2);
 

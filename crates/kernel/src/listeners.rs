@@ -2,8 +2,8 @@
 //! opened here, answered by whoever subscribes, and kept by the keeper, so that a question that comes while the
 //! daemon is away waits for the next one.
 //!
-//! An open socket keeps its namespace alive. A closed listener is closed here and in the keeper at once, and by the
-//! subscriber when it drops what it was given.
+//! An open socket keeps its namespace alive. What is closed here, the keeper closes a moment later, and the subscriber
+//! when it drops what it was given; nobody waits for either.
 
 mod open;
 #[cfg(test)]
@@ -181,14 +181,14 @@ impl Listeners {
         results
     }
 
-    /// Closes listeners, here and in the keeper; those that are not open are no error. Nobody reaches them when
-    /// this returns.
+    /// Closes listeners, here and in the keeper; those that are not open are no error. Nobody can connect to them
+    /// when this returns, and others may have their ports.
     pub(crate) fn close(&self, ports: &Ports, keys: &[&ListenerKey]) {
         lock(&self.table).remove(ports, keys);
     }
 
-    /// Those that are open. One whose namespace's name leads to another namespace by now is none, and closed:
-    /// nothing else refers to it any more.
+    /// Those that are open. One whose namespace has lost its name, or whose name leads to another by now, is none,
+    /// and closed: only so can that namespace go.
     pub(crate) fn held(&self, namespaces: &Namespaces, ports: &Ports) -> Vec<ListenerKey> {
         let mut table = lock(&self.table);
         table.drop_stranded(namespaces, ports);
@@ -273,13 +273,11 @@ impl Table {
     }
 
     fn drop_stranded(&mut self, namespaces: &Namespaces, ports: &Ports) {
-        let is_stranded = |(key, held): &(&ListenerKey, &Held)| match (&key.netns, held.netns_inode)
-        {
-            (Netns::Owned(name), Some(inode)) => {
-                namespaces.inode(name).is_some_and(|now| now != inode)
-            }
-            _ => false,
-        };
+        let is_stranded =
+            |(key, held): &(&ListenerKey, &Held)| match Place::find(namespaces, &key.netns) {
+                Ok(place) => held.netns_inode.is_some() && held.netns_inode != place.inode(),
+                Err(error) => error.is_gone(),
+            };
         let stranded = self.held.iter().filter(is_stranded);
         let stranded: Vec<ListenerKey> = stranded.map(|(key, _)| key.clone()).collect();
         self.remove(ports, &stranded.iter().collect::<Vec<_>>());

@@ -35,6 +35,17 @@ pub(crate) enum NetnsError {
     Socket { name: String, source: io::Error },
 }
 
+impl NetnsError {
+    /// Whether there is no such namespace any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Self::Open { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Another { .. } => true,
+            Self::Enter { .. } | Self::Socket { .. } => false,
+        }
+    }
+}
+
 /// Removes the files without a namespace that a process killed half-way has left behind.
 fn sweep(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
@@ -89,11 +100,6 @@ impl Namespaces {
     /// Whether there is a namespace of that name.
     pub(crate) fn exists(&self, name: &str) -> bool {
         sys::is_namespace(&self.path(name)).unwrap_or(false)
-    }
-
-    /// The number of the namespace of that name, if there is one.
-    pub(crate) fn inode(&self, name: &str) -> Option<u64> {
-        netns_inode(&self.path(name)).ok()
     }
 
     /// Names a namespace, whose loopback interface is up.

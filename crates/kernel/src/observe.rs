@@ -17,7 +17,6 @@ use tombolo_netstate::{Key, Mac, Netns, Objects, Spec};
 use crate::facts::read_sysctl;
 use crate::kernel::Kernel;
 use crate::netlink::{ReadBuffer, Socket};
-use crate::netns::NetnsError;
 use crate::nft;
 
 mod projection;
@@ -104,6 +103,8 @@ fn observe_with(
     host: &Socket,
     buffer: &mut ReadBuffer,
 ) -> Result<Observed, ObserveError> {
+    // First, because a namespace that lost its name goes once its listeners are closed.
+    let listeners = kernel.listeners.held(&kernel.namespaces, kernel.ports());
     let mut views = Vec::with_capacity(scope.sandboxes.len() + 1);
     if scope.host {
         views.push(View::read(&Netns::Host, host, buffer)?);
@@ -123,10 +124,8 @@ fn observe_with(
         read_rules(kernel, &mut seen)?;
         read_others(kernel, &mut seen)?;
     }
-    let listeners = kernel.listeners.held(&kernel.namespaces, kernel.ports());
     let listeners = listeners
         .into_iter()
-        // Also those in namespaces that nobody asked about, which may have lost their name.
         .filter(|key| scope.host || scope.sandboxes.contains(&key.netns));
     seen.objects
         .extend(listeners.map(|key| (Key::Listener(key), Spec::Listener(ListenerSpec))));
@@ -147,10 +146,7 @@ fn observe_with(
 fn sandbox_socket(kernel: &Kernel, netns: &Netns) -> Result<Option<Socket>, ObserveError> {
     match kernel.namespaces.socket(netns) {
         Ok(socket) => Ok(Some(socket)),
-        Err(NetnsError::Another { .. }) => Ok(None),
-        Err(NetnsError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Ok(None)
-        }
+        Err(error) if error.is_gone() => Ok(None),
         Err(error) => Err(ObserveError::Namespace {
             place: netns.clone(),
             reason: error.to_string(),

@@ -35,7 +35,7 @@ pub struct Bridge {
     pub leaves: u8,
     /// Largest packet in bytes.
     pub mtu: u32,
-    /// Multicast snooping.
+    /// Multicast snooping, and whether names are answered at the gateway.
     pub snooping: bool,
     /// Whether the network has IPv6.
     pub ipv6: bool,
@@ -45,8 +45,6 @@ pub struct Bridge {
     pub internal: bool,
     /// The last byte of the source address towards the outside; `None` masquerades.
     pub snat: Option<u8>,
-    /// Whether names are answered at its gateway.
-    pub resolver: bool,
 }
 
 /// An endpoint: a veth from a bridge into a sandbox. Two slots share a sandbox.
@@ -64,14 +62,12 @@ pub struct Endpoint {
     pub host: u8,
     /// A frame may leave by the port it came from.
     pub hairpin: bool,
-    /// Whether the default route names its source.
+    /// Whether the default route names its source, and whether names are answered inside the sandbox.
     pub sourced: bool,
     /// Whether the address is announced.
     pub announced: bool,
     /// Another destination to be reached through the gateway.
     pub routed: Option<u8>,
-    /// Whether names are answered inside its sandbox.
-    pub resolver: bool,
 }
 
 impl Scene {
@@ -198,11 +194,11 @@ pub fn adopted() -> impl Iterator<Item = Netns> {
 }
 
 fn bridge() -> impl Strategy<Value = Bridge> {
-    let flags = any::<(bool, bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool)>();
     let mtu = prop_oneof![Just(1500), Just(1450), Just(9000)];
     let prefix_len = prop_oneof![Just(16), Just(24)];
     (0..3_u8, mtu, flags, prefix_len, prop::option::of(1..3_u8)).prop_map(
-        |(leaves, mtu, (snooping, ipv6, internal, resolver), prefix_len, snat)| Bridge {
+        |(leaves, mtu, (snooping, ipv6, internal), prefix_len, snat)| Bridge {
             leaves,
             mtu,
             snooping,
@@ -210,13 +206,12 @@ fn bridge() -> impl Strategy<Value = Bridge> {
             prefix_len,
             internal,
             snat,
-            resolver,
         },
     )
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
-    let flags = any::<(bool, bool, bool, bool)>();
+    let flags = any::<(bool, bool, bool)>();
     (
         0..BRIDGES_MAX,
         0..3_u8,
@@ -226,7 +221,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         prop::option::of(0..4_u8),
     )
         .prop_map(
-            |(bridge, leaf, mac, host, (hairpin, sourced, announced, resolver), routed)| Endpoint {
+            |(bridge, leaf, mac, host, (hairpin, sourced, announced), routed)| Endpoint {
                 bridge,
                 leaf,
                 swapped: false,
@@ -236,7 +231,6 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
                 sourced,
                 announced,
                 routed,
-                resolver,
             },
         )
 }

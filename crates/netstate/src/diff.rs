@@ -11,7 +11,6 @@ use crate::object::address::AddressKey;
 use crate::object::link::{LinkKey, LinkKind, LinkSpec};
 use crate::object::listener::ListenerKey;
 use crate::object::neighbour::NeighbourKey;
-use crate::object::netns::NetnsKey;
 use crate::object::nft::ElementSpec;
 use crate::object::nft::flows::forgotten;
 use crate::object::route::RouteKey;
@@ -29,7 +28,6 @@ pub fn diff<'a>(
     let mut replaced = BTreeSet::new();
     let mut lost = BTreeSet::new();
     for key in keys.clone() {
-        replaced.extend(stranded(&key, desired, actual));
         let Some(have) = actual.get(&key) else {
             continue;
         };
@@ -135,7 +133,7 @@ fn attached(key: &Key, spec: &Spec) -> bool {
 
 /// Drops removals that the removal of a namespace or a link brings about by itself. Links of the host and
 /// entries of bridges stay in the plan: they must go at once, while a namespace takes its time. So do
-/// elements: doors close before anything else goes.
+/// elements: doors close before anything else goes. And listeners: their namespace goes only once they are closed.
 fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
     let mut implied = BTreeSet::new();
     for op in &plan.ops {
@@ -151,7 +149,7 @@ fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
         .collect();
     plan.ops.retain(|op| {
         // A link may take its time, too: until then its routes would stand in the way of others.
-        let explicit = matches!(op.key, Key::Fdb(_) | Key::Element(_))
+        let explicit = matches!(op.key, Key::Fdb(_) | Key::Element(_) | Key::Listener(_))
             || matches!(&op.key, Key::Route(at) if !closing.contains(&at.netns))
             || matches!(&op.key, Key::Link(at) if at.netns == Netns::Host && !is_peer(actual, &op.key));
         let removal = matches!(op.action, Action::Delete(_) | Action::Close(_));
@@ -224,23 +222,6 @@ fn holds_ports(key: &Key, actual: &Objects, desired: &Desired) -> bool {
     wanted.is_some_and(|(wanted, _)| !actual.contains_key(&Key::Port(wanted.clone())))
 }
 
-/// The listeners that are there and, when `key` is made anew, turn out to be in the namespace that had its name
-/// before: open sockets outlive it.
-fn stranded(key: &Key, desired: &Desired, actual: &Objects) -> BTreeSet<Key> {
-    let netns = key.netns();
-    let name = match (key, &netns) {
-        (Key::Netns(_) | Key::Listener(_), Netns::Owned(name)) => name.clone(),
-        _ => return BTreeSet::new(),
-    };
-    let namespace = Key::Netns(NetnsKey { name });
-    if actual.contains_key(&namespace) || desired.get(&namespace).is_none() {
-        return BTreeSet::new();
-    }
-    listeners_in(actual, &netns)
-        .filter(|held| matches!(key, Key::Netns(_)) || held == key)
-        .collect()
-}
-
 /// The objects that the kernel drops or changes when addresses are removed to be made anew: routes with
 /// such an address as source, and all of IPv4 on a link whose last IPv4 address goes
 /// (`fib_inetaddr_event`, `inetdev_destroy`).
@@ -283,6 +264,7 @@ pub fn vanishing(objects: &Objects, key: &Key) -> BTreeSet<Key> {
                 with_link(objects, &link, &mut gone);
             }
             gone.extend(routes_in(objects, &netns).map(|(key, _)| key.clone()));
+            gone.extend(listeners_in(objects, &netns));
         }
         Key::Link(at) => {
             with_link(objects, at, &mut gone);
@@ -380,7 +362,7 @@ fn routes_in<'a>(
         .take_while(move |(key, _)| matches!(key, Key::Route(route) if route.netns == *netns))
 }
 
-fn listeners_in(objects: &Objects, netns: &Netns) -> impl Iterator<Item = Key> {
+fn listeners_in<'a>(objects: &'a Objects, netns: &'a Netns) -> impl Iterator<Item = Key> + 'a {
     let from = Key::Listener(ListenerKey {
         netns: netns.clone(),
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -12,7 +12,6 @@ use super::links::direct_of;
 use super::{Run, write_sysctl};
 use crate::netlink::batch::{Refusal, pardon};
 use crate::netlink::{Batch, Socket, address, fdb, link, neighbour, route, tc};
-use crate::netns::NetnsError;
 use crate::nft;
 use crate::reaper::Burial;
 
@@ -169,13 +168,7 @@ impl<'a> Run<'a> {
         match self.socket_in(netns) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                let gone = match &error {
-                    NetnsError::Open { source, .. } => {
-                        source.kind() == std::io::ErrorKind::NotFound
-                    }
-                    NetnsError::Another { .. } => true,
-                    NetnsError::Enter { .. } | NetnsError::Socket { .. } => false,
-                };
+                let gone = error.is_gone();
                 for removal in removals {
                     let failure = Failure::netns("remove", removal.key, &error).exists(true);
                     self.settle(removal.place, if gone { Ok(()) } else { Err(failure) });

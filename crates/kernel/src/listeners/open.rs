@@ -46,6 +46,12 @@ struct Refusal {
     source: io::Error,
 }
 
+impl Refusal {
+    fn is_taken(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EADDRINUSE)
+    }
+}
+
 impl<'a> Place<'a> {
     pub(super) fn find(namespaces: &'a Namespaces, netns: &'a Netns) -> Result<Self, NetnsError> {
         let file = match namespaces.file(netns)? {
@@ -112,7 +118,12 @@ impl<'a> Place<'a> {
             Way::Open => false,
             Way::OpenBeside => true,
         };
-        let opened = datagrams(key, beside).and_then(|udp| Ok((udp, connections(key)?)));
+        let mut opened = both(key, beside);
+        if opened.as_ref().is_err_and(Refusal::is_taken) {
+            // Perhaps by the keeper, which is just closing the last ones.
+            ports.await_unshared();
+            opened = both(key, beside);
+        }
         let (udp, tcp) = opened.map_err(|refusal| self.explain(ports, key, refusal))?;
         // Numbers of files are given out from below. The last ones are for what else must go on.
         let limit = sys::open_files_limit().unwrap_or(u64::MAX);
@@ -127,10 +138,11 @@ impl<'a> Place<'a> {
     }
 
     fn explain(&self, ports: &Ports, key: &ListenerKey, refusal: Refusal) -> ListenError {
+        let is_taken = refusal.is_taken();
         let Refusal { protocol, source } = refusal;
         let (address, port) = (key.address, key.port);
         match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => {
+            _ if is_taken => {
                 let at = HostAddress::One(address);
                 let (place, holder) = match self.netns {
                     Netns::Host => ("", ports.holder(protocol, at, port)),
@@ -157,6 +169,10 @@ impl<'a> Place<'a> {
             },
         }
     }
+}
+
+fn both(key: &ListenerKey, beside: bool) -> Result<(OwnedFd, OwnedFd), Refusal> {
+    Ok((datagrams(key, beside)?, connections(key)?))
 }
 
 /// Lets nothing arrive any more at a listener that is being closed, whoever else still has its sockets open, and

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::KeeperCommand;
 use super::keeper::{KEEPER_NAME, SOCKET};
 use super::wire::{ITEMS_MAX, Item, MESSAGE_BYTES_MAX, Message, Operation};
-use crate::limits::{KEEPER_ANSWER, KEEPER_LOOK_AGAIN, KEEPER_START};
+use crate::limits::{KEEPER_ANSWER, KEEPER_ANSWERS_OWED_MAX, KEEPER_LOOK_AGAIN, KEEPER_START};
 use crate::sys;
 
 /// A socket, or a mere name, to be kept.
@@ -30,6 +30,8 @@ pub(super) struct Connection {
     /// How many sockets the keeper can keep.
     pub(super) capacity: usize,
     buffer: Vec<u8>,
+    /// Answers that are on their way and nobody waits for.
+    owed: usize,
 }
 
 impl Connection {
@@ -67,6 +69,7 @@ impl Connection {
             fd: Arc::new(fd),
             capacity: 0,
             buffer: vec![0; MESSAGE_BYTES_MAX],
+            owed: 0,
         };
         let (hello, _) = connection.ask(Operation::Hello, Vec::new())?;
         connection.capacity = hello.value as usize;
@@ -118,6 +121,19 @@ impl Connection {
         Ok(())
     }
 
+    /// The same without waiting. They are as good as closed: the keeper does it even when we are gone.
+    pub(super) fn remove_soon(&mut self, names: &[Vec<u8>]) -> io::Result<()> {
+        for names in names.chunks(ITEMS_MAX) {
+            if self.owed >= KEEPER_ANSWERS_OWED_MAX {
+                self.settle()?;
+            }
+            let message = Message::new(Operation::Drop, items(names));
+            sys::ports::send_with(&self.fd, &message.encode(), &[])?;
+            self.owed += 1;
+        }
+        Ok(())
+    }
+
     /// Copies of the sockets that have these names.
     pub(super) fn fetch(&mut self, names: &[Vec<u8>]) -> io::Result<Vec<Option<OwnedFd>>> {
         let mut fetched = Vec::with_capacity(names.len());
@@ -154,9 +170,19 @@ impl Connection {
         operation: Operation,
         items: Vec<Item>,
     ) -> io::Result<(Message, Vec<OwnedFd>)> {
+        self.settle()?;
         let message = Message::new(operation, items);
         sys::ports::send_with(&self.fd, &message.encode(), &[])?;
         self.answer(operation)
+    }
+
+    /// Reads the answers that nobody waited for; they come before any other.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        while self.owed > 0 {
+            self.answer(Operation::Drop)?;
+            self.owed -= 1;
+        }
+        Ok(())
     }
 
     fn answer(&mut self, operation: Operation) -> io::Result<(Message, Vec<OwnedFd>)> {

@@ -53,6 +53,24 @@ impl Place {
         }
     }
 
+    /// Lets the keeper, if there is one, close its copies of sockets that we have ourselves, without waiting for it.
+    pub(super) fn unshare(&mut self, names: &[Vec<u8>]) {
+        if let Self::Keeper(connection) = self
+            && let Err(error) = connection.remove_soon(names)
+        {
+            self.give_up(&error);
+        }
+    }
+
+    /// Waits until the keeper, if there is one, has closed what it was to close.
+    pub(super) fn settle(&mut self) {
+        if let Self::Keeper(connection) = self
+            && let Err(error) = connection.settle()
+        {
+            self.give_up(&error);
+        }
+    }
+
     /// Copies of the sockets that have these names, as far as there are such.
     pub(super) fn fetch(&mut self, names: &[Vec<u8>]) -> Vec<Option<OwnedFd>> {
         match self {

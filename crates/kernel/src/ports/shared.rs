@@ -119,7 +119,7 @@ impl State {
                 names.extend(names_of(key));
             }
         }
-        self.place.remove(&names);
+        self.place.unshare(&names);
     }
 
     fn take_left(&mut self) -> Vec<(ListenerKey, Listener)> {
@@ -164,9 +164,14 @@ impl Ports {
         lock(&self.shared.state).share(listeners);
     }
 
-    /// Lets the keeper close its copies; they are closed when this returns.
+    /// Lets the keeper close its copies, which it does a moment later.
     pub(crate) fn unshare(&self, keys: &[&ListenerKey]) {
         lock(&self.shared.state).unshare(keys);
+    }
+
+    /// Waits until the keeper has closed what it was to close.
+    pub(crate) fn await_unshared(&self) {
+        lock(&self.shared.state).place.settle();
     }
 
     /// Who has a port of the host, where that can be known.

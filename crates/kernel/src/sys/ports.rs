@@ -424,3 +424,19 @@ pub(crate) fn detach(command: &mut Command) -> &mut Command {
     // SAFETY: the closure makes system calls only, and allocates nothing.
     unsafe { command.pre_exec(alone) }
 }
+
+/// Lets this process have no more than `wanted` open files, for tests; how many it could have before.
+#[cfg(test)]
+pub(crate) fn lower_open_files(wanted: u64) -> io::Result<u64> {
+    let before = open_files_limit()?;
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer leads to an `rlimit` that outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = wanted;
+    // SAFETY: as above.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(before)
+}

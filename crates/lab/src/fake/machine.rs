@@ -13,10 +13,12 @@ use tombolo_netstate::object::listener::{ListenerKey, ListenerSpec};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field};
-use tombolo_netstate::object::port::{HostAddress, PortKey, PortRange, PortSpec, Protocol};
+use tombolo_netstate::object::port::{PortKey, PortSpec};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Netns, Objects, Spec};
+
+mod sockets;
 
 /// Why the kernel refuses an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,15 +97,6 @@ impl Device {
     }
 }
 
-/// Where the sockets of a listener are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Listening {
-    /// In the namespace of that name.
-    Inside,
-    /// In a namespace that had the name and lives on only because of them.
-    Stranded,
-}
-
 /// Everything a kernel holds.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -115,7 +108,7 @@ pub(super) struct Machine {
     elements: BTreeMap<ElementKey, ElementSpec>,
     sysctls: BTreeMap<SysctlKey, SysctlSpec>,
     ports: BTreeMap<PortKey, PortSpec>,
-    listeners: BTreeMap<ListenerKey, Listening>,
+    listeners: BTreeSet<ListenerKey>,
     /// Ports that programs of the host hold.
     pub(super) foreign_ports: Vec<PortKey>,
     accepts: BTreeMap<AcceptKey, AcceptSpec>,
@@ -135,7 +128,7 @@ impl Machine {
             elements: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             ports: BTreeMap::new(),
-            listeners: BTreeMap::new(),
+            listeners: BTreeSet::new(),
             foreign_ports: Vec::new(),
             accepts: BTreeMap::new(),
             promote_secondaries: true,
@@ -172,7 +165,7 @@ impl Machine {
         all.extend(
             elements.map(|(k, spec)| (Key::Element(k.clone()), Spec::Element(spec.clone()))),
         );
-        let listeners = self.listeners.keys().filter(|at| self.listens(at));
+        let listeners = self.listeners.iter();
         all.extend(listeners.map(|at| (Key::Listener(at.clone()), Spec::Listener(ListenerSpec))));
         let ports = self.ports.iter();
         all.extend(ports.map(|(key, spec)| (Key::Port(key.clone()), Spec::Port(*spec))));
@@ -199,7 +192,7 @@ impl Machine {
                 .is_some_and(|device| device.neighbours.contains_key(&at.ip)),
             Key::Fdb(at) => self.fdb.contains_key(at),
             Key::Route(at) => self.routes.contains_key(at),
-            Key::Listener(at) => self.listens(at),
+            Key::Listener(at) => self.listeners.contains(at),
             Key::Port(at) => self.ports.contains_key(at),
             Key::Accept(at) => self.accepts.contains_key(at),
             Key::Element(at) => self.elements.contains_key(at),
@@ -250,7 +243,7 @@ impl Machine {
             }
             Key::Fdb(at) => drop(self.fdb.remove(at)),
             Key::Route(at) => drop(self.routes.remove(at)),
-            Key::Listener(at) => drop(self.listeners.remove(at)),
+            Key::Listener(at) => drop(self.listeners.take(at)),
             Key::Port(at) => drop(self.ports.remove(at)),
             Key::Accept(at) => drop(self.accepts.remove(at)),
             Key::Element(at) => drop(self.elements.remove(at)),
@@ -288,54 +281,6 @@ impl Machine {
             (Key::Element(at), Spec::Element(spec)) => self.write_element(at, spec)?,
             _ => return Err(Refusal::Kind(Box::new(key.clone()))),
         }
-        Ok(())
-    }
-
-    fn write_port(&mut self, at: &PortKey, spec: PortSpec) -> Result<(), Refusal> {
-        let clashes = |other: &PortKey| {
-            other.protocol == at.protocol
-                && other.address.overlaps(at.address)
-                && other.ports.overlaps(at.ports)
-        };
-        let mut ours = self.ports.keys().filter(|other| *other != at);
-        let mut listening = self.listeners.keys().flat_map(host_ports);
-        if ours.any(clashes)
-            || self.foreign_ports.iter().any(clashes)
-            || listening.any(|port| clashes(&port))
-        {
-            return Err(Refusal::Taken(at.clone()));
-        }
-        self.ports.insert(at.clone(), spec);
-        Ok(())
-    }
-
-    /// Whether a listener is there to be seen: what is left in an older namespace is not once another has its
-    /// name.
-    fn listens(&self, at: &ListenerKey) -> bool {
-        match self.listeners.get(at) {
-            None => false,
-            Some(Listening::Inside) => true,
-            Some(Listening::Stranded) => !self.namespaces.contains(&at.netns),
-        }
-    }
-
-    /// Any address will do: it is bound to before it is there.
-    fn write_listener(&mut self, at: &ListenerKey) -> Result<(), Refusal> {
-        if !self.namespaces.contains(&at.netns) {
-            return Err(Refusal::NoNetns(at.netns.clone()));
-        }
-        let clashes = |wanted: &PortKey, other: &PortKey| {
-            other.protocol == wanted.protocol
-                && other.address.overlaps(wanted.address)
-                && other.ports.overlaps(wanted.ports)
-        };
-        for wanted in host_ports(at) {
-            let mut held = self.ports.keys().chain(&self.foreign_ports);
-            if held.any(|other| clashes(&wanted, other)) {
-                return Err(Refusal::Taken(wanted));
-            }
-        }
-        self.listeners.insert(at.clone(), Listening::Inside);
         Ok(())
     }
 
@@ -501,11 +446,7 @@ impl Machine {
             self.remove_link(&at);
         }
         self.routes.retain(|key, _| key.netns != *netns);
-        for (at, listening) in &mut self.listeners {
-            if at.netns == *netns {
-                *listening = Listening::Stranded;
-            }
-        }
+        self.listeners.retain(|at| at.netns != *netns);
         self.namespaces.remove(netns);
     }
 
@@ -575,25 +516,6 @@ impl Machine {
         self.routes
             .retain(|key, route| key.netns != at.netns || route.link != at.name || !which(key));
     }
-}
-
-/// The ports of the host that a listener takes.
-fn host_ports(at: &ListenerKey) -> Vec<PortKey> {
-    if at.netns != Netns::Host {
-        return vec![];
-    }
-    let ports = PortRange::one(at.port).ok();
-    let taken = |protocol| {
-        ports.map(|ports| PortKey {
-            protocol,
-            address: HostAddress::One(at.address),
-            ports,
-        })
-    };
-    [Protocol::Udp, Protocol::Tcp]
-        .into_iter()
-        .filter_map(taken)
-        .collect()
 }
 
 pub(super) fn link_key(netns: &Netns, name: IfName) -> LinkKey {

@@ -33,7 +33,7 @@ impl Bridge {
                 announce: None,
             };
             put_address(&mut objects, &host(main), ip, spec);
-            if self.resolver {
+            if self.snooping {
                 put_listener(&mut objects, &Netns::Host, ip);
             }
         }
@@ -139,7 +139,7 @@ impl Endpoint {
             }),
         };
         self.put_veth(&mut objects, slot, bridge, &inner);
-        if self.resolver {
+        if self.sourced {
             put_listener(&mut objects, &inner.netns, RESOLVER);
         }
         let main = bridge_name(self.bridge, 0);

@@ -1,7 +1,7 @@
 //! Sockets at which the name resolver answers: one for datagrams and one for connections.
 //!
-//! Mark: the sockets are held for us by name. While they are open their namespace lives on, whether it still has a
-//! name or not: they do not vanish with it, and have to be closed before it can go.
+//! Mark: the sockets are held for us by name. While they are open their namespace lives on without a name, and all
+//! that is in it: they are closed before it is removed, and wherever it has lost its name.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -266,6 +266,38 @@ fn half_a_reservation_is_none_netns() {
 }
 
 #[test]
+fn answers_that_nobody_waits_for_are_in_nobodys_way_netns() {
+    in_netns(|| {
+        let fixture = Fixture::new();
+        let mut connection =
+            Connection::open(fixture.0.path(), &fixture.command(), &mut None).unwrap();
+        let names: Vec<Vec<u8>> = (0..=255).map(|number| vec![b'k', number]).collect();
+        let entry = |name: &Vec<u8>| Entry {
+            name: name.clone(),
+            tag: 0,
+            socket: None,
+        };
+        connection
+            .put(&names.iter().map(entry).collect::<Vec<_>>())
+            .unwrap();
+        for round in 0..20 {
+            for name in &names[..255] {
+                connection.remove_soon(std::slice::from_ref(name)).unwrap();
+            }
+            if round % 5 == 4 {
+                let left = connection.list().unwrap();
+                assert_eq!(
+                    left.iter().map(|item| &item.name).collect::<Vec<_>>(),
+                    [&names[255]]
+                );
+            }
+        }
+        connection.hang_up();
+        eventually("the keeper ends", || fixture.has_ended());
+    });
+}
+
+#[test]
 fn two_owners_do_not_share_a_keeper_netns() {
     in_netns(|| {
         let fixture = Fixture::new();
