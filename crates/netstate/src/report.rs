@@ -108,7 +108,7 @@ impl Report {
 }
 
 /// Removes `key` and all that the kernel removes with it, and changes what the kernel changes: ports lose
-/// their bridge, IPv6 routes their source.
+/// their bridge and the one that they lead to, IPv6 routes their source.
 fn forget(believed: &mut Objects, key: &Key) {
     for lost in vanishing(believed, key) {
         believed.remove(&lost);
@@ -128,12 +128,11 @@ fn forget(believed: &mut Objects, key: &Key) {
     for (other, spec) in believed.iter_mut() {
         if let (Key::Link(at), Spec::Link(link)) = (other, spec)
             && at.netns == bridge.netns
-            && link
-                .port
-                .as_ref()
-                .is_some_and(|port| port.bridge == bridge.name)
         {
-            link.port = None;
+            link.port.take_if(|port| port.bridge == bridge.name);
+            if let Some(port) = &mut link.port {
+                port.direct.take_if(|direct| *direct == bridge.name);
+            }
         }
     }
 }

@@ -34,9 +34,15 @@ impl Twin {
         };
         let real = Kernel::open(config).unwrap();
         let gone = real.gone().unwrap();
+        let promotes = ["all", "default"].into_iter().any(|which| {
+            let setting = format!("net/ipv4/conf/{which}/promote_secondaries");
+            real.read_sysctl(&setting).unwrap() == "1"
+        });
+        let mut fake = FakeKernel::new();
+        fake.promote_secondaries(promotes);
         Self {
             real,
-            fake: FakeKernel::new(),
+            fake,
             gone,
             leaving: BTreeSet::new(),
         }

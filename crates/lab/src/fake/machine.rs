@@ -461,9 +461,11 @@ impl Machine {
         }
         if device.is_bridge() {
             let here = |(key, _): &(&LinkKey, &mut Device)| key.netns == at.netns;
-            for (_, port) in self.devices.iter_mut().filter(here) {
-                if port.bridge() == Some(at.name) {
-                    port.spec.iter_mut().for_each(|spec| spec.port = None);
+            let here = self.devices.iter_mut().filter(here);
+            for spec in here.filter_map(|(_, device)| device.spec.as_mut()) {
+                spec.port.take_if(|port| port.bridge == at.name);
+                if let Some(port) = &mut spec.port {
+                    port.direct.take_if(|direct| *direct == at.name);
                 }
             }
         }
