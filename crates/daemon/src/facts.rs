@@ -106,7 +106,7 @@ pub(crate) fn notice(change: &Change) -> (Option<Notice>, bool) {
         Change::LinkGone(name) => (Some(Notice::LinkGone(*name)), true),
         Change::LinkChanged(name) => (Some(Notice::LinkChanged(*name)), true),
         Change::AddressGone(name, ip) => (Some(Notice::AddressGone(*name, *ip)), true),
-        Change::RouteGone(_) => (Some(Notice::ObjectChanged), false),
+        Change::RouteGone(_) | Change::NetnsGone(_) => (Some(Notice::ObjectChanged), false),
         Change::RoutesChanged => (None, true),
         Change::NftChanged { by_us: false } => (Some(Notice::NftChanged), true),
         Change::NftChanged { by_us: true } => (None, false),

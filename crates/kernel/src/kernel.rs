@@ -68,7 +68,7 @@ pub struct Kernel {
     pub(crate) namespaces: Namespaces,
     pub(crate) nft: NftSocket,
     ports: Ports,
-    pub(crate) listeners: Listeners,
+    pub(crate) listeners: Arc<Listeners>,
     /// The user's own rules, to be put back when our table vanishes.
     user_rules: Mutex<UserRules>,
     /// What was last found of the rules of others.
@@ -112,7 +112,7 @@ impl Kernel {
             namespaces,
             nft: NftSocket::open().map_err(OpenError::Socket)?,
             ports,
-            listeners,
+            listeners: Arc::new(listeners),
             user_rules: Mutex::default(),
             foreign_memory: Mutex::default(),
             conntrack: Conntrack::open().map_err(OpenError::Socket)?,

@@ -12,7 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -193,6 +193,18 @@ impl Listeners {
         let mut table = lock(&self.table);
         table.drop_stranded(namespaces, ports);
         table.held.keys().cloned().collect()
+    }
+
+    /// Whether any is in the namespace of that name, or in one that had it.
+    pub(crate) fn is_in(&self, name: &str) -> bool {
+        let first = ListenerKey {
+            netns: Netns::Owned(name.into()),
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 0,
+        };
+        let table = lock(&self.table);
+        let next = table.held.range(&first..).next();
+        next.is_some_and(|(key, _)| key.netns == first.netns)
     }
 
     /// See [`Kernel::on_listeners`](crate::Kernel::on_listeners).

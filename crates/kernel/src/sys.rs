@@ -10,6 +10,7 @@ use std::path::Path;
 
 pub(crate) mod datagrams;
 pub(crate) mod ports;
+pub(crate) mod removals;
 
 /// `SOL_NETLINK` (linux/socket.h).
 const SOL_NETLINK: i32 = 270;

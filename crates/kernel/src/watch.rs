@@ -11,6 +11,7 @@ use tombolo_netstate::object::route::PROTOCOL;
 use tombolo_netstate::{IfName, Mac};
 
 use crate::kernel::{Kernel, is_passing, lock};
+use crate::listeners::Listeners;
 use crate::netlink::address::AddressRecord;
 use crate::netlink::attribute::{Attributes, Message, read_u32};
 use crate::netlink::fdb::FdbRecord;
@@ -18,6 +19,7 @@ use crate::netlink::link::LinkRecord;
 use crate::netlink::route::RouteRecord;
 use crate::netlink::socket::Protocol;
 use crate::netlink::{ReadBuffer, Socket, address, link, neighbour, route};
+use crate::sys::removals::Removals;
 use crate::{nft, sys};
 
 /// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV4_NETCONF`,
@@ -69,6 +71,8 @@ pub enum Change {
     FdbGone(IfName, Mac),
     /// A route of ours was removed.
     RouteGone(IpNet),
+    /// A namespace of ours lost its name while listeners keep it alive.
+    NetnsGone(Arc<str>),
     /// The host was told to forward, or not to.
     ForwardingChanged,
     /// Somebody else's routes, addresses or links changed; facts about uplinks may be out of date.
@@ -92,6 +96,9 @@ pub struct Watch {
     ports: Arc<Mutex<Vec<u32>>>,
     nft_port: u32,
     stop: Arc<OwnedFd>,
+    /// Of the directory of our namespaces; without it, one that is kept alive is missed when all is observed.
+    names: Option<Removals>,
+    listeners: Arc<Listeners>,
     buffer: ReadBuffer,
     links: BTreeMap<u32, Known>,
     pending: Vec<Change>,
@@ -155,6 +162,8 @@ impl Watch {
             ports: Arc::clone(&kernel.netlink_ports),
             nft_port: kernel.nft.port(),
             stop: Arc::new(sys::event_counter().map_err(WatchError::Socket)?),
+            names: watch_names(kernel),
+            listeners: Arc::clone(&kernel.listeners),
             buffer: ReadBuffer::new(),
             links,
             pending: Vec::new(),
@@ -169,11 +178,12 @@ impl Watch {
 
     /// Waits for notifications and turns them into changes, each told once.
     fn wait(&mut self) -> io::Result<()> {
-        let fds = [
+        let mut fds = vec![
             self.stop.as_fd(),
             self.route.as_fd(),
             self.netfilter.as_fd(),
         ];
+        fds.extend(self.names.as_ref().map(|names| names.fd().as_fd()));
         let ready = sys::poll(&fds, -1)?;
         self.stopped = ready[0];
         let mut changes = Vec::new();
@@ -182,6 +192,9 @@ impl Watch {
         }
         if ready[2] {
             self.read_netfilter(&mut changes);
+        }
+        if ready.get(3) == Some(&true) {
+            self.read_names(&mut changes);
         }
         // The last is told first, by `pop`.
         changes.reverse();
@@ -237,6 +250,28 @@ impl Watch {
             changes.push(Change::Lost);
         }
     }
+}
+
+impl Watch {
+    /// Without listeners of ours a namespace goes, and its veths tell of that.
+    fn read_names(&mut self, changes: &mut Vec<Change>) {
+        let Some(Ok(Some(gone))) = self.names.as_mut().map(Removals::read) else {
+            changes.push(Change::Lost);
+            return;
+        };
+        for name in gone.into_iter().filter_map(|name| name.into_string().ok()) {
+            if self.listeners.is_in(&name) {
+                changes.push(Change::NetnsGone(name.into()));
+            }
+        }
+    }
+}
+
+fn watch_names(kernel: &Kernel) -> Option<Removals> {
+    let watched = Removals::watch(&kernel.namespaces.path(""));
+    watched
+        .inspect_err(|error| tracing::warn!(%error, "cannot watch the names of namespaces"))
+        .ok()
 }
 
 impl Iterator for Watch {

@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
-use tombolo_netstate::Objects;
+use tombolo_netstate::object::listener::{ListenerKey, ListenerSpec};
+use tombolo_netstate::{Key, Objects, Spec};
 
-use super::scenery::{endpoint, must_apply, name, network, on_host, run};
+use super::scenery::{endpoint, must_apply, name, network, on_host, owned, run};
 use crate::{Change, Kernel, Watch};
 
 /// Collects what a watch tells until `enough` is content, on a thread of its own.
@@ -38,6 +39,36 @@ fn with_network(kernel: &Kernel) -> Objects {
     endpoint(&mut wanted, 11, "tb0");
     must_apply(kernel, &wanted, &Objects::new());
     wanted
+}
+
+#[test]
+fn a_removed_namespace_with_a_listener_is_told() {
+    on_host(0, |kernel| {
+        let before = with_network(kernel);
+        let mut wanted = before.clone();
+        let key = ListenerKey {
+            netns: owned("sb11"),
+            address: "127.0.0.11".parse().unwrap(),
+            port: 53,
+        };
+        wanted.insert(Key::Listener(key), Spec::Listener(ListenerSpec));
+        must_apply(kernel, &wanted, &before);
+        let path = kernel.netns_path("sb11");
+        let path = path.to_str().unwrap();
+        let act = || {
+            run("umount", &[path]);
+            run("rm", &[path]);
+        };
+        let change = Change::NetnsGone("sb11".into());
+        told(kernel.watch().unwrap(), act, &[change]);
+        // The veth goes once the listener is closed, and is made anew.
+        let act = || drop(kernel.observe(&super::scenery::scope_of(&wanted)).unwrap());
+        let change = Change::LinkGone(name("tv11"));
+        told(kernel.watch().unwrap(), act, &[change]);
+        let seen = kernel.observe(&super::scenery::scope_of(&wanted)).unwrap();
+        must_apply(kernel, &wanted, &seen.objects);
+        super::scenery::assert_holds(kernel, &wanted);
+    });
 }
 
 #[test]
