@@ -194,7 +194,12 @@ fn the_files_tell_names_and_resolvers_and_follow_changes_but_not_over_a_users_ed
         "{hosts}"
     );
     let resolv = read("resolv.conf");
-    for wanted in ["nameserver 192.0.2.53", "search example.org", "ndots:2"] {
+    for wanted in [
+        "nameserver 127.0.0.11",
+        "# Forwards to: 192.0.2.53, from this network.",
+        "search example.org",
+        "ndots:2",
+    ] {
         assert!(resolv.contains(wanted), "no {wanted} in {resolv}");
     }
     assert_eq!(
