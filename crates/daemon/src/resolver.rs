@@ -12,6 +12,8 @@ mod mdns;
 mod records;
 mod service;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};

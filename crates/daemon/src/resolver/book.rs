@@ -198,3 +198,124 @@ pub(super) enum Place {
     /// At one for the host itself.
     Host,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn netns(name: &str) -> Netns {
+        Netns::Owned(name.into())
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    fn entry(id: u64, place: Option<&str>, sources: &[IpAddr]) -> Entry {
+        let asker = Asker {
+            id,
+            view: View::default(),
+            upstreams: None,
+        };
+        Entry {
+            registrations: vec![],
+            asker: place.map(|place| (netns(place), asker)),
+            sources: sources.to_vec(),
+            posts: vec![],
+        }
+    }
+
+    fn listener(netns: Netns) -> Place {
+        Place::Listener(ListenerKey {
+            netns,
+            address: ip(1),
+            port: 53,
+        })
+    }
+
+    fn book() -> Book {
+        Book::new(Settings::default(), Upstreams::default())
+    }
+
+    #[test]
+    fn who_asks_is_known_by_the_place_or_by_the_address() {
+        let mut book = book();
+        book.set(SandboxId(1), entry(11, Some("one"), &[ip(2)]));
+        book.set(SandboxId(2), entry(22, Some("two"), &[ip(3)]));
+        let who = |book: &Book, place: &Place, from| book.asker(place, from).map(|a| a.id);
+        let inside = listener(netns("one"));
+        // Inside a sandbox the address says nothing: it is a loopback one.
+        assert_eq!(who(&book, &inside, ip(99)), Some(11));
+        let gateway = listener(Netns::Host);
+        assert_eq!(who(&book, &gateway, ip(3)), Some(22));
+        assert_eq!(who(&book, &gateway, ip(99)), None);
+        assert_eq!(who(&book, &Place::Host, ip(3)), Some(0));
+        assert_eq!(who(&book, &listener(netns("three")), ip(2)), None);
+        let mapped = "::ffff:10.0.0.3".parse().unwrap();
+        assert_eq!(who(&book, &gateway, mapped), Some(22));
+    }
+
+    #[test]
+    fn who_left_is_nobody_and_its_address_the_next_ones() {
+        let mut book = book();
+        book.set(SandboxId(1), entry(11, Some("one"), &[ip(2)]));
+        // The next one has the address before the first is forgotten.
+        book.set(SandboxId(2), entry(22, Some("two"), &[ip(2)]));
+        assert_eq!(book.remove(SandboxId(1)), Some(netns("one")));
+        assert!(!book.has(&netns("one")));
+        let gateway = listener(Netns::Host);
+        assert_eq!(book.asker(&gateway, ip(2)).map(|a| a.id), Some(22));
+        // It stops, and starts in another namespace.
+        assert_eq!(
+            book.set(SandboxId(2), entry(22, None, &[])),
+            Some(netns("two"))
+        );
+        assert!(book.asker(&gateway, ip(2)).is_none());
+        assert_eq!(
+            book.set(SandboxId(2), entry(22, Some("three"), &[ip(2)])),
+            None
+        );
+        assert!(book.has(&netns("three")) && !book.has(&netns("two")));
+        assert_eq!(book.asker_of(Some(SandboxId(2))).map(|a| a.id), Some(22));
+        assert!(book.asker_of(Some(SandboxId(1))).is_none());
+    }
+
+    #[test]
+    fn the_host_sees_all_networks_and_those_alone() {
+        let mut book = book();
+        let zone = |name: &str| Zone {
+            name: name.parse().unwrap(),
+            subnets: vec![],
+        };
+        book.set_zones(vec![(ZoneId(1), zone("a")), (ZoneId(2), zone("b"))]);
+        book.set_zones(vec![(ZoneId(2), zone("b"))]);
+        let host = book.asker_of(None).unwrap();
+        assert_eq!(host.view.zones, [ZoneId(2)]);
+        assert!(!host.view.forwards, "the host is not served by us");
+    }
+
+    #[test]
+    fn equal_servers_share_what_they_said() {
+        let server = |last| Server {
+            address: SocketAddr::new(ip(last), 53),
+            via: Netns::Host,
+        };
+        let upstreams = Upstreams::new([server(1), server(2), server(1)]);
+        assert_eq!(upstreams.servers, [server(1), server(2)]);
+        assert_eq!(upstreams, Upstreams::new([server(1), server(2)]));
+        assert_ne!(
+            upstreams.scope,
+            Upstreams::new([server(2), server(1)]).scope
+        );
+        let inside = Server {
+            via: netns("one"),
+            ..server(1)
+        };
+        assert_ne!(
+            Upstreams::new([inside]).scope,
+            Upstreams::new([server(1)]).scope
+        );
+    }
+}

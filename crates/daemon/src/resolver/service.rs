@@ -207,8 +207,11 @@ impl Drop for Remembered<'_> {
     }
 }
 
-/// The tasks of an open listener.
-struct Open([JoinHandle<()>; 2]);
+/// The tasks of an open listener. What was taken is answered for as long as this exists.
+struct Open {
+    tasks: [JoinHandle<()>; 2],
+    _udp: Arc<UdpSocket>,
+}
 
 impl Open {
     fn new(
@@ -217,17 +220,23 @@ impl Open {
         udp: Arc<UdpSocket>,
         tcp: Arc<TcpListener>,
     ) -> Self {
-        let datagrams = datagram::serve(Rc::clone(service), place.clone(), udp);
+        let datagrams = datagram::serve(Rc::clone(service), place.clone(), Arc::clone(&udp));
         let streams = stream::serve(Rc::clone(service), place.clone(), tcp);
-        Self([spawn_local(datagrams), spawn_local(streams)])
+        Self {
+            tasks: [spawn_local(datagrams), spawn_local(streams)],
+            _udp: udp,
+        }
+    }
+
+    /// Takes nothing more.
+    fn stop(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        for task in &self.0 {
-            task.abort();
-        }
+        self.stop();
     }
 }
 
@@ -257,7 +266,7 @@ pub(super) async fn serve(service: Rc<Service>, mut commands: UnboundedReceiver<
         }
     }
     // What is not taken any more waits in the sockets for the daemon after us.
-    drop((open, host, responders));
+    open.values().chain(&host).for_each(Open::stop);
     drain(&service).await;
 }
 
