@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
+use tombolo_core::driver::netns_of;
 use tombolo_core::{
     Code, Command, Controller, Decision, Effect, Event, JobId, Notice, Reject, Reply, RequestId,
     Write, record,
@@ -228,12 +229,23 @@ impl Engine {
         self.outside.tell_networks(&self.controller);
     }
 
-    /// Follows the host's own settings for names.
-    pub(crate) fn follow_host(&mut self) {
+    /// Looks for what the kernel does not tell of: changes of the host's own settings for names, and the end of
+    /// namespaces of others, which our sockets keep alive without their names.
+    pub(crate) fn look_around(&mut self) {
         if self.outside.follow_host() {
             tracing::info!("the host's settings for names have changed");
             self.refresh_files();
         }
+        if self.adopted().any(|netns| is_missing(&netns)) {
+            self.run(Event::KernelChanged(Notice::ObjectChanged));
+        }
+    }
+
+    /// The namespaces of others that are sandboxes now.
+    fn adopted(&self) -> impl Iterator<Item = Netns> + '_ {
+        let live = self.controller.sandboxes().filter(|s| s.is_live());
+        live.map(netns_of)
+            .filter(|netns| matches!(netns, Netns::Adopted { .. }))
     }
 
     fn perform(&mut self, decision: Decision, queue: &mut VecDeque<Event>) {
@@ -364,13 +376,9 @@ impl Engine {
 
     fn observe(&self, job: JobId, scope: Scope) {
         let kernel = Arc::clone(&self.kernel);
+        let adopted: Vec<Netns> = self.adopted().collect();
         self.elsewhere("observe", move || {
-            let missing = scope
-                .sandboxes
-                .iter()
-                .filter(|netns| is_missing(netns))
-                .cloned()
-                .collect();
+            let missing = adopted.into_iter().filter(is_missing).collect();
             let found = kernel
                 .observe(&scope)
                 .map(|observed| Box::new(observed.objects))

@@ -33,8 +33,8 @@ const FACTS_PAUSE: Duration = Duration::from_millis(200);
 /// How long after news the facts are read once more: what counts as there for a while after it vanished, such as
 /// a firewall under reload, is then known to be gone.
 const FACTS_AGAIN: Duration = Duration::from_secs(11);
-/// How often it is looked whether the host's settings for names have changed.
-const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for what the kernel does not tell of.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often what was stored quickly is made to survive a power cut.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
@@ -288,7 +288,7 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
     let mut facts_at: Option<Instant> = Some(Instant::now());
     let mut again_at: Option<Instant> = None;
     let mut flush = tokio::time::interval(FLUSH_EVERY);
-    let mut follow = tokio::time::interval(FOLLOW_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         let wake = shared.lock().wake_at.map(instant_of);
         tokio::select! {
@@ -310,7 +310,7 @@ async fn work(shared: Shared, mut arriving: mpsc::Receiver<Input>) {
                 read_facts(&shared).await;
                 tell_overlaps(&shared);
             }
-            _ = follow.tick() => shared.lock().follow_host(),
+            _ = look.tick() => shared.lock().look_around(),
             _ = flush.tick() => {
                 shared.lock().save_outcomes();
                 let store = Arc::clone(&shared.lock().store);

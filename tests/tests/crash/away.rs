@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tombolo_api::{PublicationSpec, SandboxCreate};
+use tombolo_api::{PublicationSpec, SandboxCreate, SandboxFilter};
 use tombolo_lab::node::{self, wait_until};
 use tombolo_tests::{Place, Stage};
 
@@ -224,7 +224,7 @@ fn is_followed(publish: Vec<PublicationSpec>) {
 }
 
 #[test]
-fn the_keeper_ends_with_the_daemon_when_nothing_is_published() {
+fn the_keeper_ends_with_the_daemon_when_nothing_is_published_or_asked() {
     let Some(mut stage) = publishing(both_protocols()) else {
         return;
     };
@@ -234,6 +234,14 @@ fn the_keeper_ends_with_the_daemon_when_nothing_is_published() {
     stage.client().sandbox_delete("s", false).unwrap();
     let free = wait_until(PATIENCE, || stage.here().inside(|| could_have(8080)));
     assert!(free, "port 8080 is still held");
+    // The sockets at which sandboxes ask for names are kept, too.
+    for sandbox in stage
+        .client()
+        .sandbox_list(SandboxFilter::default())
+        .unwrap()
+    {
+        stage.client().sandbox_delete(&sandbox.name, false).unwrap();
+    }
     stage.stop().unwrap();
     let ended = wait_until(PATIENCE, || keeper(&stage).is_none());
     assert!(ended, "a keeper of nothing is left: {:?}", keeper(&stage));

@@ -43,8 +43,10 @@ while True:
 
 /// Who answered in a place, and what; none if nobody did.
 fn ask(place: &Place, name: &str, kind: u16, family: u8) -> Option<(String, String)> {
-    let mut script = tempfile::NamedTempFile::new().unwrap();
-    script.write_all(CLIENT.as_bytes()).unwrap();
+    let mut script = tempfile::NamedTempFile::new().expect("a file can be made");
+    script
+        .write_all(CLIENT.as_bytes())
+        .expect("a file can be written");
     let script = script.path().display();
     let said = place.run(&format!("python3 {script} {name} {kind} {family} eth0"));
     let (source, address) = said.stdout.trim().split_once(' ')?;
