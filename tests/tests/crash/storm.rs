@@ -106,6 +106,10 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_left() {
     stage.assert_traces(&before);
     assert_eq!(records(&stage), known_before);
     assert_taken(&stage, &free, "at the end");
+    // The sockets at which sandboxes ask for names are kept, too.
+    for name in ["p", "q"] {
+        stage.client().sandbox_delete(name, false).unwrap();
+    }
     stage.stop().unwrap();
     let ended = wait_until(PATIENCE, || keeper(&stage).is_none());
     assert!(ended, "a keeper of nothing is left");
