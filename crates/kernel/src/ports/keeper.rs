@@ -115,7 +115,8 @@ impl Keeper {
         loop {
             let (length, sockets) = match sys::ports::receive_with(caller, &mut self.buffer) {
                 Ok((0, _)) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Ok(()),
+                // It hung up without reading all our answers. What it said before is still to be read.
+                Err(error) if is_gone(&error) => continue,
                 other => other?,
             };
             let Some(message) = Message::decode(&self.buffer[..length]) else {
@@ -136,8 +137,8 @@ impl Keeper {
                 Operation::List => self.list(caller),
                 Operation::Fetch => self.fetch(caller, &message.items),
             };
-            // Whoever does not wait for an answer has hung up, or should.
-            if answered.is_err() {
+            // Whoever does not take an answer and has not hung up should.
+            if answered.is_err_and(|error| !is_gone(&error)) {
                 return Ok(());
             }
         }
@@ -184,6 +185,11 @@ impl Keeper {
         }
         answer(caller, Operation::Fetch, 0, &items, &sockets)
     }
+}
+
+/// Whether an error says that the other end has hung up; the kernel tells it once before it gives what was sent.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE))
 }
 
 fn answer(

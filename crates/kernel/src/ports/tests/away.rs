@@ -298,6 +298,34 @@ fn answers_that_nobody_waits_for_are_in_nobodys_way_netns() {
 }
 
 #[test]
+fn what_is_said_last_is_done_although_the_answers_are_not_read_netns() {
+    in_netns(|| {
+        let fixture = Fixture::new();
+        for round in 0..20 {
+            let mut connection =
+                Connection::open(fixture.0.path(), &fixture.command(), &mut None).unwrap();
+            let socket = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+            let entry = Entry {
+                name: b"p".to_vec(),
+                tag: 1,
+                socket: Some(socket),
+            };
+            connection.put(&[entry]).unwrap();
+            for number in 0..50 {
+                let other = vec![b'k', number];
+                connection
+                    .remove_soon(std::slice::from_ref(&other))
+                    .unwrap();
+            }
+            connection.remove_soon(&[b"p".to_vec()]).unwrap();
+            drop(connection);
+            let ended = format!("the keeper ends in round {round}");
+            eventually(&ended, || fixture.has_ended());
+        }
+    });
+}
+
+#[test]
 fn two_owners_do_not_share_a_keeper_netns() {
     in_netns(|| {
         let fixture = Fixture::new();
