@@ -5,6 +5,7 @@ pub(crate) mod burst;
 pub(crate) mod daemon;
 pub(crate) mod detach;
 pub(crate) mod flat;
+pub(crate) mod names;
 pub(crate) mod publish;
 
 use std::path::Path;

@@ -108,6 +108,11 @@ impl Daemon {
         self.end(Signal::SIGTERM)
     }
 
+    /// Ends it without a word, as the kernel does when memory runs out.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.end(Signal::SIGKILL)
+    }
+
     fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
         kill(pid, signal)?;

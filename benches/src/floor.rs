@@ -144,6 +144,19 @@ impl Floor {
         Ok(took)
     }
 
+    /// Where endpoint `n` is named, counted from 0, and its addresses, IPv6 last.
+    pub(crate) fn endpoint(&self, n: u32) -> (PathBuf, [IpAddr; 2]) {
+        (
+            self.directory.join(format!("{n:08x}")),
+            addresses(n).map(|address| address.ip),
+        )
+    }
+
+    /// The bridge's addresses, IPv6 last.
+    pub(crate) fn gateways(&self) -> [IpAddr; 2] {
+        addresses(0).map(|address| address.gateway)
+    }
+
     /// Removes all endpoints and waits until their links are gone.
     pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
         let mut batch = Batch::default();
@@ -170,7 +183,7 @@ impl Floor {
             mac: [0x02, 0xf2, 0, b, c, d],
             addresses: addresses(n),
             alias: format!("floor:00000000:endpoint/{n:032x}"),
-            path: self.directory.join(format!("{n:08x}")),
+            path: self.endpoint(n).0,
         }
     }
 

@@ -66,7 +66,24 @@ pub(crate) fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
     Ok(kibibytes / 1024.0)
 }
 
-/// The same, of all processes in a network namespace that run the program of process `pid`, in MiB.
+/// Processor time that a process has used so far (proc_pid_stat(5)), to a hundredth of a second.
+pub(crate) fn processor_time_of(pid: u32) -> anyhow::Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let used = used_ticks(&text).with_context(|| format!("process {pid} has no times"))?;
+    Ok(Duration::from_millis(used * 10))
+}
+
+/// Ticks in user and kernel mode; there are a hundred in a second (`USER_HZ`).
+fn used_ticks(stat: &str) -> Option<u64> {
+    // The name of the program, in parentheses, may have any characters.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut words = rest.split_whitespace().skip(11);
+    let user: u64 = words.next()?.parse().ok()?;
+    let kernel: u64 = words.next()?.parse().ok()?;
+    Some(user + kernel)
+}
+
+/// Memory of all processes in a network namespace that run the program of process `pid`, in MiB.
 pub(crate) fn memory_of_program(pid: u32, netns: u64, field: &str) -> anyhow::Result<f64> {
     let program = fs::read_link(format!("/proc/{pid}/exe"))?;
     let mut sum = 0.0;
@@ -82,4 +99,16 @@ pub(crate) fn memory_of_program(pid: u32, netns: u64, field: &str) -> anyhow::Re
         }
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_that_of_the_user_and_of_the_kernel() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 5 0";
+        assert_eq!(used_ticks(stat), Some(300));
+        assert_eq!(used_ticks("7 (a"), None);
+    }
 }

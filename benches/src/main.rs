@@ -43,6 +43,9 @@ struct Arguments {
     /// Plays one bench at this place, with the namespaces of the caller.
     #[arg(long, value_name = "DIR", hide = true)]
     scene: Option<PathBuf>,
+    /// Answers every question for an address in these namespaces, as one of the programs that are compared.
+    #[arg(long, value_name = "NETNS", num_args = 1.., hide = true)]
+    answer: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,6 +57,7 @@ enum Chosen {
     Burst,
     Daemon,
     Publish,
+    Names,
 }
 
 impl Chosen {
@@ -65,6 +69,7 @@ impl Chosen {
             (Self::Burst, bench::burst::run),
             (Self::Daemon, bench::daemon::run),
             (Self::Publish, bench::publish::run),
+            (Self::Names, bench::names::run),
         ];
         all.into_iter()
             .filter(|(chosen, _)| matches!(self, Self::All) || self == *chosen)
@@ -75,6 +80,7 @@ impl Chosen {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.scene {
+        _ if !arguments.answer.is_empty() => bench::names::answer(&arguments.answer),
         Some(place) => play(&arguments, place),
         None => conduct(&arguments),
     };

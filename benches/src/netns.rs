@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Context;
@@ -29,7 +29,20 @@ impl Netns {
     /// A new one, whose loopback is up. The calling thread is in it afterwards.
     pub(crate) fn enter_new() -> anyhow::Result<Self> {
         floor::enter_new_host()?;
-        Ok(Self(File::open(OWN)?))
+        Self::current()
+    }
+
+    /// The one that the calling thread is in.
+    pub(crate) fn current() -> anyhow::Result<Self> {
+        Self::open(Path::new(OWN))
+    }
+
+    /// The one at a path.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path);
+        Ok(Self(file.with_context(|| {
+            format!("no namespace at {}", path.display())
+        })?))
     }
 
     /// Moves the calling thread, and what it starts from now on, into it.

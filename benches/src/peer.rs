@@ -127,7 +127,7 @@ impl Host {
 }
 
 /// Runs a program with a text on its standard input to its end.
-fn run(command: &mut Command, input: &str) -> anyhow::Result<Output> {
+pub(crate) fn run(command: &mut Command, input: &str) -> anyhow::Result<Output> {
     let program = command.get_program().to_owned();
     let mut child = command
         .stdin(Stdio::piped())
@@ -154,4 +154,18 @@ fn run(command: &mut Command, input: &str) -> anyhow::Result<Output> {
 /// The first of these files that is there.
 fn first(candidates: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     candidates.into_iter().find(|path| path.is_file())
+}
+
+/// A program that Cargo or the machine's owner has installed.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = [cargo, home].into_iter().flatten();
+    let places = places.map(|directory| directory.join("bin"));
+    first(
+        places
+            .chain(std::env::split_paths(&path))
+            .map(|directory| directory.join(name)),
+    )
 }

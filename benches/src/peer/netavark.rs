@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::{Program, Wanted, first, run};
+use super::{Program, Wanted, installed, run};
 
 /// Environment variable with the path of the program.
 const VARIABLE: &str = "TOMBOLO_NETAVARK";
@@ -27,7 +27,7 @@ impl Netavark {
     pub(crate) fn find(directory: &Path) -> anyhow::Result<Self> {
         let program = match std::env::var_os(VARIABLE) {
             Some(path) => PathBuf::from(path),
-            None => installed().with_context(|| {
+            None => installed("netavark").with_context(|| {
                 format!(
                     "no netavark: install it with `cargo install netavark --version {VERSION} --locked` \
                      (which needs Debian's protobuf-compiler), or name one in {VARIABLE}"
@@ -77,19 +77,6 @@ impl Program for Netavark {
         run(&mut self.command("teardown", wanted.netns), &input)?;
         Ok(())
     }
-}
-
-fn installed() -> Option<PathBuf> {
-    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = [cargo, home].into_iter().flatten();
-    let places = places.map(|directory| directory.join("bin"));
-    first(
-        places
-            .chain(std::env::split_paths(&path))
-            .map(|directory| directory.join("netavark")),
-    )
 }
 
 fn addresses(number: u32) -> [IpAddr; 2] {
