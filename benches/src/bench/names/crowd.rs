@@ -2,8 +2,9 @@
 //!
 //! A hundred programs that ask would fight for the processors of a small machine, and what they lose by that
 //! would be measured as the server's. So one thread asks for all: it has one socket in each sandbox, opened
-//! there, one question open on each, and asks the next when the answer has come. All servers are asked by the
-//! same loop, over the way that their sandboxes have.
+//! there, some questions open on each, and asks the next when an answer has come. All servers are asked by the
+//! same loop, over the way that their sandboxes have. With one question open on each socket the loop has as much to
+//! do for a question as the servers, and cannot show how fast they are; with several it takes turns less often.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -45,6 +46,13 @@ pub(super) struct Measured {
 /// A sandbox that asks.
 struct Asker {
     line: Line,
+    questions: Vec<Question>,
+    /// Counts questions.
+    turn: u16,
+}
+
+/// A question that may be open.
+struct Question {
     id: u16,
     sent: Instant,
     open: bool,
@@ -56,11 +64,15 @@ enum Line {
     Tcp(TcpStream, Vec<u8>),
 }
 
-/// Asks from all places of a server.
-pub(super) fn measure(server: &dyn Server, protocol: Protocol) -> anyhow::Result<Measured> {
+/// Asks from all places of a server, with so many questions open in each.
+pub(super) fn measure(
+    server: &dyn Server,
+    protocol: Protocol,
+    open_each: usize,
+) -> anyhow::Result<Measured> {
     let mut askers = Vec::new();
     for spot in server.spots() {
-        askers.push(Asker::open(spot, protocol)?);
+        askers.push(Asker::open(spot, protocol, open_each)?);
     }
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     for (n, asker) in askers.iter().enumerate() {
@@ -69,33 +81,34 @@ pub(super) fn measure(server: &dyn Server, protocol: Protocol) -> anyhow::Result
     }
     let began = Instant::now();
     for asker in &mut askers {
-        asker.ask()?;
+        asker.ask(began)?;
     }
     let mut events = vec![EpollEvent::empty(); askers.len()];
     let (mut answered, mut lost) = (0_u32, 0);
     let mut looked = began;
-    while began.elapsed() < TIME + PATIENCE && askers.iter().any(|asker| asker.open) {
+    while began.elapsed() < TIME + PATIENCE && askers.iter().any(Asker::is_waiting) {
         let count = epoll.wait(&mut events, EpollTimeout::from(LOOK_MS))?;
         let going = began.elapsed() < TIME;
         for event in &events[..count] {
             let asker = &mut askers[usize::try_from(event.data())?];
-            if asker.hear(server.address())? && going {
-                answered += 1;
-                asker.ask()?;
+            let heard = asker.hear(server.address())?;
+            if going {
+                answered += heard;
+                asker.ask(Instant::now())?;
             }
         }
         if looked.elapsed() >= Duration::from_millis(LOOK_MS.into()) {
             looked = Instant::now();
             for asker in &mut askers {
-                let is_lost = asker.open && asker.sent.elapsed() > PATIENCE;
-                if is_lost && going && protocol == Protocol::Udp {
-                    lost += 1;
-                    asker.ask()?;
+                if going && protocol == Protocol::Udp {
+                    lost += asker.give_up();
+                    asker.ask(looked)?;
                 }
             }
         }
     }
-    let still_open = askers.iter().filter(|asker| asker.open).count();
+    let open = |asker: &Asker| asker.questions.iter().filter(|one| one.open).count();
+    let still_open: usize = askers.iter().map(open).sum();
     Ok(Measured {
         rate: f64::from(answered) / TIME.as_secs_f64(),
         answers: answered,
@@ -104,7 +117,7 @@ pub(super) fn measure(server: &dyn Server, protocol: Protocol) -> anyhow::Result
 }
 
 impl Asker {
-    fn open(spot: &Spot, protocol: Protocol) -> anyhow::Result<Self> {
+    fn open(spot: &Spot, protocol: Protocol, open_each: usize) -> anyhow::Result<Self> {
         let line = match protocol {
             Protocol::Udp => {
                 let socket = spot.udp()?;
@@ -117,40 +130,69 @@ impl Asker {
                 Line::Tcp(stream, Vec::new())
             }
         };
-        Ok(Self {
-            line,
+        let question = || Question {
             id: 0,
             sent: Instant::now(),
             open: false,
+        };
+        Ok(Self {
+            line,
+            questions: (0..open_each).map(|_| question()).collect(),
+            turn: 0,
         })
     }
 
-    fn ask(&mut self) -> anyhow::Result<()> {
-        self.id = self.id.wrapping_add(1);
-        self.open = true;
-        self.sent = Instant::now();
-        let question = message::question(self.id, NAME);
-        match &mut self.line {
-            Line::Udp(socket) => socket.send(&question).map(drop),
-            Line::Tcp(stream, _) => stream.write_all(&framed(&question)),
+    /// Asks as many questions as may be open.
+    fn ask(&mut self, now: Instant) -> anyhow::Result<()> {
+        for question in self.questions.iter_mut().filter(|one| !one.open) {
+            self.turn = self.turn.wrapping_add(1);
+            *question = Question {
+                id: self.turn,
+                sent: now,
+                open: true,
+            };
+            let question = message::question(self.turn, NAME);
+            match &mut self.line {
+                Line::Udp(socket) => socket.send(&question).map(drop),
+                Line::Tcp(stream, _) => stream.write_all(&framed(&question)),
+            }
+            .context("cannot ask")?;
         }
-        .context("cannot ask")
+        Ok(())
     }
 
-    /// Whether the open question is answered now.
-    fn hear(&mut self, expected: Ipv4Addr) -> anyhow::Result<bool> {
-        let Some(answer) = self.line.read()? else {
-            return Ok(false);
-        };
-        if !self.open || answer.id != self.id {
-            // To a question that counts as lost.
-            return Ok(false);
+    /// How many open questions are answered now.
+    fn hear(&mut self, expected: Ipv4Addr) -> anyhow::Result<u32> {
+        let mut heard = 0;
+        while let Some(answer) = self.line.read()? {
+            let mut open = self.questions.iter_mut().filter(|one| one.open);
+            let Some(question) = open.find(|one| one.id == answer.id) else {
+                // To a question that counts as lost.
+                continue;
+            };
+            if answer.code != 0 || answer.address != Some(expected) {
+                bail!("it says {answer:?}, not {expected}");
+            }
+            question.open = false;
+            heard += 1;
         }
-        if answer.code != 0 || answer.address != Some(expected) {
-            bail!("it says {answer:?}, not {expected}");
+        Ok(heard)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.questions.iter().any(|one| one.open)
+    }
+
+    /// Counts questions as lost that have waited for too long; how many.
+    fn give_up(&mut self) -> u32 {
+        let mut lost = 0;
+        for question in &mut self.questions {
+            if question.open && question.sent.elapsed() > PATIENCE {
+                question.open = false;
+                lost += 1;
+            }
         }
-        self.open = false;
-        Ok(true)
+        lost
     }
 }
 

@@ -25,20 +25,23 @@ const NO_SLOWER: Target = Target::Ratio(1.0);
 const NO_LOSS: Target = Target::Most(0.0);
 
 /// What is measured, in this order.
-const MEASURES: [Measure; 5] = [
+const MEASURES: [Measure; 6] = [
     Measure::Alone("udp"),
-    Measure::Together(Protocol::Udp),
+    Measure::Together(Protocol::Udp, OPEN_EACH),
+    Measure::Together(Protocol::Udp, 1),
     Measure::Pace,
     Measure::Alone("tcp"),
-    Measure::Together(Protocol::Tcp),
+    Measure::Together(Protocol::Tcp, 1),
 ];
+/// Questions that a sandbox has open at once, as a program with several threads has.
+const OPEN_EACH: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
     /// dnsperf in one sandbox.
     Alone(&'static str),
-    /// All sandboxes.
-    Together(Protocol),
+    /// All sandboxes, with so many questions open in each.
+    Together(Protocol, usize),
     /// One sandbox, with a steady pace.
     Pace,
 }
@@ -121,9 +124,9 @@ impl<'a> Party<'a> {
                 self.bytes = measured.bytes;
                 (measured.rate, measured.answers, measured.lost)
             }
-            Measure::Together(_) if self.server.spots().len() == 1 => return Ok(()),
-            Measure::Together(protocol) => {
-                let measured = crowd::measure(self.server, protocol)?;
+            Measure::Together(..) if self.server.spots().len() == 1 => return Ok(()),
+            Measure::Together(protocol, open_each) => {
+                let measured = crowd::measure(self.server, protocol, open_each)?;
                 (measured.rate, measured.answers.into(), measured.lost.into())
             }
             Measure::Pace => {
@@ -145,7 +148,7 @@ impl<'a> Party<'a> {
         let number = median(numbers);
         Some(match MEASURES[index] {
             Measure::Pace => Amount::Micros(number),
-            Measure::Alone(_) | Measure::Together(_) => Amount::Rate(number),
+            Measure::Alone(_) | Measure::Together(..) => Amount::Rate(number),
         })
     }
 }
@@ -211,7 +214,7 @@ fn compared(ours: &Party<'_>, other: &Party<'_>, (index, measure): (usize, Measu
 fn is_by_udp(measure: Measure) -> bool {
     matches!(
         measure,
-        Measure::Alone("udp") | Measure::Together(Protocol::Udp) | Measure::Pace
+        Measure::Alone("udp") | Measure::Together(Protocol::Udp, _) | Measure::Pace
     )
 }
 
@@ -221,8 +224,13 @@ fn asked(measure: Measure) -> String {
             let protocol = protocol.to_ascii_uppercase();
             format!("queries by {protocol} from 1 sandbox")
         }
-        Measure::Together(Protocol::Udp) => format!("queries by UDP from {ASKERS} sandboxes"),
-        Measure::Together(Protocol::Tcp) => format!("queries by TCP from {ASKERS} sandboxes"),
+        Measure::Together(protocol, open_each) => {
+            let protocol = match protocol {
+                Protocol::Udp => "UDP",
+                Protocol::Tcp => "TCP",
+            };
+            format!("queries by {protocol} from {ASKERS} sandboxes, {open_each} open in each")
+        }
         Measure::Pace => format!("{} queries/s by UDP", pace::RATE),
     }
 }

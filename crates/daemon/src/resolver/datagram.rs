@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::Interest;
-use tokio::task::yield_now;
+use tokio::task::coop::consume_budget;
 use tombolo_dns::answer::{Carrier, Decision, Question, decide};
 use tombolo_kernel::datagrams::{Batch, Replies};
 
@@ -67,7 +67,7 @@ pub(super) async fn serve(service: Rc<Service>, place: Place, socket: Arc<UdpSoc
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => pause.after(&error).await,
             _ => {
                 pause.reset();
-                yield_now().await;
+                consume_budget().await;
             }
         }
     }
