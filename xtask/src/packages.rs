@@ -43,6 +43,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "curl", why: "asks published ports and the API socket", uses: BOTH },
     Package { name: "python3", why: "small TCP, UDP and HTTP servers", uses: BOTH },
     Package { name: "busybox-static", why: "a root file system of one file", uses: BOTH },
+    Package { name: "bind9-dnsutils", why: "dig: a second opinion on answers of the resolver", uses: TEST },
+    Package { name: "musl-tools", why: "a program with the C library of Alpine that asks for names", uses: TEST },
     Package { name: "iptables", why: "rules of Docker, ufw and hand beside ours", uses: TEST },
     Package { name: "conntrack", why: "a second opinion on connections", uses: TEST },
     Package { name: "docker.io", why: "the real dockerd beside ours, on a scratch host", uses: TEST },
