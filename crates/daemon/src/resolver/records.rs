@@ -19,6 +19,8 @@ use super::mdns::Post;
 
 /// Where servers are asked (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
+/// Whose a link's alias is while its sandbox is not there: ids are random, and nobody has this one.
+const NOBODY: OwnerId = OwnerId(0);
 /// Digits of the short form of an id.
 const SHORT_ID: usize = 12;
 
@@ -178,7 +180,9 @@ fn view(controller: &Controller, sandbox: &Sandbox, attached: &[(&Network, &Endp
     let links = controller.linked(sandbox.id).into_iter();
     let links = links.filter_map(|linked| {
         let alias = linked.link.alias.parse().ok()?;
-        Some((alias, OwnerId(linked.sandbox?.id.0)))
+        // Known all the same, so that it does not become the name of somebody else.
+        let owner = linked.sandbox.map_or(NOBODY, |other| OwnerId(other.id.0));
+        Some((alias, owner))
     });
     let mut host: Vec<IpAddr> = Vec::new();
     for (network, _) in attached {

@@ -289,7 +289,7 @@ impl SandboxResolvConf {
         &self.dropped
     }
 
-    /// X.
+    /// The servers that the resolver forwards to, in their order; none when the sandbox asks servers itself.
     #[must_use]
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
