@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tombolo_netstate::diff::vanishing;
 use tombolo_netstate::object::link::LinkKind;
+use tombolo_netstate::object::listener::ListenerKey;
 use tombolo_netstate::object::port::{HostAddress, PortKey};
 use tombolo_netstate::object::sysctl::SysctlKey;
 use tombolo_netstate::{Action, Key, Netns, Op, Outcome, Plan, Report, Spec, diff};
@@ -407,9 +408,31 @@ fn port_reject(port: &PortKey, error: &str) -> Reject {
             Reject::new(Code::LimitReached, port, error)
                 .hint("publish a range instead of its ports")
         }
+        _ if error.contains("resolver of a network") => Reject::new(Code::PortTaken, port, error)
+            .hint("publish it at one address of the host (`-p ADDRESS:53:53`), or make the network without \
+                   `--resolver gateway`"),
         _ => Reject::new(Code::PortTaken, port, error)
             .hint("choose another port or address of the host, or end what holds it"),
     }
+}
+
+fn listener_reject(listener: &ListenerKey, error: &str) -> Reject {
+    let code = match error {
+        _ if error.contains("is taken") => Code::PortTaken,
+        _ if error.contains("no more than") => Code::LimitReached,
+        _ => Code::Kernel,
+    };
+    let hint = match (code, &listener.netns) {
+        (Code::PortTaken, Netns::Host) => {
+            "let the resolver of the network answer elsewhere (`--resolver sandbox` or `off`), or end what holds the port"
+        }
+        (Code::PortTaken, _) => {
+            "say that the sandbox serves the port itself (`--expose 53/udp`), let the resolver of its network answer \
+             elsewhere (`--resolver gateway` or `off`), or end what holds the port"
+        }
+        _ => "let the resolver of the network answer nowhere (`--resolver off`)",
+    };
+    Reject::new(code, listener, error).hint(hint)
 }
 
 fn kernel_reject(plan: &Plan, key: &Key, error: &str) -> Reject {
@@ -421,6 +444,9 @@ fn kernel_reject(plan: &Plan, key: &Key, error: &str) -> Reject {
     if let Key::Port(port) = key {
         return port_reject(port, error);
     }
+    if let Key::Listener(listener) = key {
+        return listener_reject(listener, error);
+    }
     let taken = error.contains("EEXIST") && matches!(key, Key::Link(_));
     let code = if taken {
         Code::InterfaceNameTaken
@@ -428,4 +454,54 @@ fn kernel_reject(plan: &Plan, key: &Key, error: &str) -> Reject {
         Code::Kernel
     };
     Reject::new(code, key, error).hint("`tombolo doctor` checks what the kernel can do")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_listener_cannot_be_had_decides_what_is_advised() {
+        let adopted = Netns::Adopted {
+            path: std::path::Path::new("/run/netns/theirs").into(),
+            inode: 7,
+        };
+        for (netns, error, code, advice) in [
+            (
+                Netns::Host,
+                "udp port 53 at 10.0.0.1 is taken by perl (pid 7)",
+                Code::PortTaken,
+                "`--resolver sandbox`",
+            ),
+            (
+                adopted,
+                "udp port 53 at 127.0.0.11 in the sandbox is taken",
+                Code::PortTaken,
+                "`--resolver gateway` or `off`",
+            ),
+            (
+                Netns::Host,
+                "there are no more than 9 listeners",
+                Code::LimitReached,
+                "`--resolver off`",
+            ),
+            (
+                Netns::Host,
+                "cannot take udp port 53 at 10.0.0.1",
+                Code::Kernel,
+                "`--resolver off`",
+            ),
+        ] {
+            let listener = ListenerKey {
+                netns,
+                address: "10.0.0.1".parse().unwrap(),
+                port: 53,
+            };
+            let reject = kernel_reject(&Plan::default(), &Key::Listener(listener), error);
+            assert_eq!(reject.code, code, "{error}");
+            assert!(reject.to_string().contains(error), "{reject}");
+            let hint = &reject.hint;
+            assert!(hint.contains(advice), "{hint}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use tombolo_netstate::Netns;
 use tombolo_netstate::object::listener::ListenerKey;
 use tombolo_netstate::object::port::{HostAddress, Protocol};
 
@@ -53,6 +54,15 @@ impl Listener {
 }
 
 impl Shares {
+    /// The listener of the host's own that is in the way of a port at an address.
+    pub(super) fn holder(&self, address: HostAddress, port: u16) -> Option<&ListenerKey> {
+        let mut held = self.held.keys();
+        held.find(|key| {
+            let at = HostAddress::One(key.address);
+            key.netns == Netns::Host && key.port == port && at.overlaps(address)
+        })
+    }
+
     /// Looks through what a keeper has. What an earlier daemon left is remembered; the names returned are those of
     /// sockets that nobody wants any more.
     pub(super) fn find(&mut self, items: &[Item]) -> Vec<Vec<u8>> {

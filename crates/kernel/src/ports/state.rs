@@ -262,7 +262,12 @@ impl State {
             key.protocol == protocol && key.ports.contains(port) && key.address.overlaps(address)
         });
         let ours = ours.map(|key| format!("another published port ({key})"));
-        ours.or_else(|| holder::holder(protocol, address, port))
+        let resolver = || {
+            let key = self.shares.holder(address, port)?;
+            Some(format!("the resolver of a network ({key})"))
+        };
+        ours.or_else(resolver)
+            .or_else(|| holder::holder(protocol, address, port))
     }
 
     fn put(&mut self, entries: Vec<Entry>) {
