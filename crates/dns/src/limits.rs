@@ -79,8 +79,8 @@ pub const VIEW_ZONES_MAX: usize = 64;
 pub const VIEW_LINKS_MAX: usize = 256;
 /// Networks on which one owner has names.
 pub const OWNER_REGISTRATIONS_MAX: usize = 64;
-/// Names of one owner on one network beside the canonical one.
-pub const REGISTRATION_NAMES_MAX: usize = 64;
+/// Names of one owner on one network beside the canonical one: its aliases, and those that it has anyway.
+pub const REGISTRATION_NAMES_MAX: usize = 68;
 /// Addresses of one owner on one network.
 pub const REGISTRATION_ADDRESSES_MAX: usize = 64;
 /// Ranges of ports that one owner serves on one network.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tombolo_core::Controller;
 use tombolo_core::driver::{links, netns_of, resolver};
 use tombolo_core::model::{Driver, Endpoint, Network, Sandbox};
+
+use tombolo_dns::limits::REGISTRATION_NAMES_MAX;
 use tombolo_dns::mdns::Responder;
 use tombolo_dns::name::HostName;
 use tombolo_dns::names::{OwnerId, Registration, Service, Transport, Zone, ZoneId};
@@ -13,6 +15,8 @@ use tombolo_dns::resolv_conf::{Nameserver, SandboxResolvConf, Upstream, Via};
 use tombolo_dns::view::View;
 use tombolo_netstate::Netns;
 use tombolo_netstate::object::port::Protocol;
+
+use crate::limits::ALIASES_MAX;
 
 use super::book::{Asker, Entry, Server, Upstreams};
 use super::mdns::Post;
@@ -23,6 +27,10 @@ const DNS_PORT: u16 = 53;
 const NOBODY: OwnerId = OwnerId(0);
 /// Digits of the short form of an id.
 const SHORT_ID: usize = 12;
+/// Names that a sandbox has on a network without its aliases.
+const USUAL_NAMES: usize = 4;
+/// All aliases are found, however many there may be.
+const _: () = assert!(ALIASES_MAX + USUAL_NAMES - 1 <= REGISTRATION_NAMES_MAX);
 
 /// All networks whose names can be asked for, in the order of their names.
 pub(crate) fn zones(controller: &Controller) -> Vec<(ZoneId, Zone)> {
@@ -141,7 +149,7 @@ fn registration(
 ) -> Option<Registration> {
     let short_id = sandbox.id.to_string()[..SHORT_ID].to_owned();
     let hostname = sandbox.hostname();
-    let usual = [
+    let usual: [&str; USUAL_NAMES] = [
         sandbox.name.as_str(),
         endpoint.name.as_str(),
         hostname.as_str(),
