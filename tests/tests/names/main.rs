@@ -4,7 +4,11 @@
 
 mod clients;
 mod coming;
+mod files;
+mod gateway;
+mod host;
 mod multicast;
 mod own;
+mod refused;
 mod scene;
 mod services;
