@@ -158,3 +158,33 @@ fn sandboxes_in_namespaces_of_others_ask_and_are_found_like_any() {
     assert_soon("the sockets are closed", || sockets().is_empty());
     stage.shell("ip netns del foreign");
 }
+
+#[test]
+fn names_of_sandboxes_that_are_made_at_the_same_time_answer_at_once() {
+    let Some(stage) = Stage::start() else { return };
+    stage.ok("network create one --ipv6");
+    stage.sandbox("asker", "--network one");
+    let (stage, asker) = (&stage, &stage.place("asker"));
+    std::thread::scope(|scope| {
+        for worker in 0..6 {
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let name = format!("s-{worker}-{round}");
+                    let place = stage.sandbox(&name, "--network one --network-alias all");
+                    assert_named(asker, &name, &place.addresses);
+                    assert_named(&place, "asker", &asker.addresses);
+                    let all = found(&place, "all", "A");
+                    assert!(all.contains(&place.v4().to_string()), "{all:?}");
+                    if round % 2 == 1 {
+                        stage.ok(&format!("sandbox rm {name}"));
+                        assert_missing(asker, &name);
+                        let all = found(asker, "all", "A");
+                        assert!(!all.contains(&place.v4().to_string()), "{all:?}");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(found(asker, "all", "AAAA").len(), 12);
+    stage.assert_in_place();
+}

@@ -328,3 +328,40 @@ fn a_change_of_the_hosts_settings_is_followed_by_files_and_by_what_is_asked() {
     assert_eq!(ask_for("web"), [web.v4().to_string()]);
     assert_eq!(ask(&web, "fourth.example.com A").status, "SERVFAIL");
 }
+
+#[test]
+fn behind_a_stub_on_the_hosts_loopback_are_the_servers_that_it_asks() {
+    let stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n";
+    let Some(stage) = with_resolv_conf(stub, &[]) else {
+        return;
+    };
+    stage.ok("network create n");
+    stage.ok("network create o --resolver off");
+    // Without a file of the real ones the stub itself is asked, where it is.
+    let local = Recorder::start(&stage.here(), ip("127.0.0.53"));
+    let web = stage.sandbox("web", "--network n");
+    assert_eq!(ask(&web, "a.example.com A").data(), [RECORDED.to_string()]);
+    assert_eq!(local.asked(), ["a.example.com"]);
+    stage.ok("sandbox create --name plain --network o");
+    let text = file(&stage, "plain", "resolv.conf");
+    assert!(!text.contains("\nnameserver"), "{text}");
+    assert!(
+        text.contains("# Left out: 127.0.0.53, on the host's loopback.\n"),
+        "{text}"
+    );
+    let real = Recorder::start(&stage.far(), ip(FAR_V4));
+    stage.shell(&format!(
+        "mkdir -p /run/systemd/resolve \
+         && echo 'nameserver {FAR_V4}' >/run/systemd/resolve/resolv.conf"
+    ));
+    assert_soon("the real file is found", || {
+        forwards(&file(&stage, "web", "resolv.conf"))
+            == [format!("{FAR_V4}, from the host's network.")]
+    });
+    assert_soon("both are told", || {
+        file(&stage, "plain", "resolv.conf").contains(&format!("\nnameserver {FAR_V4}\n"))
+    });
+    assert_eq!(ask(&web, "b.example.com A").data(), [RECORDED.to_string()]);
+    assert_eq!(real.asked(), ["b.example.com"]);
+    assert_eq!(local.asked(), ["a.example.com"]);
+}

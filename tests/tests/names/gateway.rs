@@ -274,3 +274,90 @@ fn a_sandbox_that_serves_names_itself_has_the_port() {
     assert!(!conf.contains(&format!("nameserver {FAR_V4}")), "{conf}");
     stage.assert_in_place();
 }
+
+#[test]
+fn a_gateway_answers_on_every_kind_of_network_that_has_one() {
+    let Some(stage) = Stage::start() else { return };
+    stage.shell("ip link add br0 type bridge && ip link set br0 up");
+    stage.shell("ip address add 10.85.0.1/24 dev br0 && ip address add fd85::1/64 dev br0 nodad");
+    for (network, words) in [
+        ("inner", "--ipv6 --internal"),
+        ("segment", "--ipv6 --multicast"),
+        ("quiet", "--ipv6 --icc=false"),
+        ("six", "--ipv4=false --ipv6"),
+        ("routed", "--ipv6 --gateway-mode routed"),
+        ("two", "--subnet 10.86.0.0/24 --subnet 10.87.0.0/24"),
+        ("lan", "--device br0 --ipv6"),
+    ] {
+        stage.ok(&format!(
+            "network create {network} --resolver gateway {words}"
+        ));
+        let [a, b] = ["a", "b"].map(|name| {
+            stage.sandbox(
+                &format!("{network}-{name}"),
+                &format!("--network {network}"),
+            )
+        });
+        let subnets = stage.network(network).subnets.into_iter();
+        let gateways: Vec<IpAddr> = subnets.map(|s| ip(&s.gateway.unwrap())).collect();
+        let conf = file(&stage, &format!("{network}-a"), "resolv.conf");
+        for gateway in &gateways {
+            let other = format!("{network}-b");
+            let v6 = ask_at(&a, *gateway, &format!("{other} AAAA")).data();
+            let v4 = ask_at(&a, *gateway, &format!("{other} A +tcp")).data();
+            let found: Vec<IpAddr> = v4.iter().chain(&v6).map(|data| ip(data)).collect();
+            assert_eq!(found, b.addresses, "{network} at {gateway}");
+            assert!(conf.contains(&format!("nameserver {gateway}\n")), "{conf}");
+        }
+    }
+    stage.assert_in_place();
+}
+
+#[test]
+fn where_the_resolver_answers_follows_the_first_network_that_has_one() {
+    let Some(stage) = Stage::start() else { return };
+    for (network, words) in [
+        ("g", "--resolver gateway"),
+        ("n", ""),
+        ("o", "--resolver off --dns 192.0.2.53"),
+    ] {
+        stage.ok(&format!("network create {network} {words}"));
+    }
+    idle(&stage, "web", "--network g");
+    let gateway = stage.gateway("g", false).to_string();
+    // What the program is told to ask, and whether it finds itself there.
+    let assert_at = |server: &str| {
+        let conf = inside(&stage, "web", "cat /etc/resolv.conf");
+        let servers = conf.lines().filter_map(|l| l.strip_prefix("nameserver "));
+        assert_eq!(servers.collect::<Vec<_>>(), [server], "{conf}");
+        let place = stage.place("web");
+        if server != "192.0.2.53" {
+            assert_eq!(ask_at(&place, ip(server), "web A").data().len(), 1);
+        }
+        let inner = place.ok("ss -Hlntu src 127.0.0.11").lines().count();
+        assert_eq!(
+            inner,
+            if server == "127.0.0.11" { 2 } else { 0 },
+            "{server}"
+        );
+    };
+    assert_at(&gateway);
+    stage.ok("network connect n web");
+    assert_at(&gateway);
+    stage.ok("network disconnect g web");
+    assert_at("127.0.0.11");
+    stage.ok("network connect g web");
+    assert_at("127.0.0.11");
+    stage.ok("network disconnect n web");
+    assert_at(&gateway);
+    stage.ok("network connect o web");
+    stage.ok("network disconnect g web");
+    assert_at("192.0.2.53");
+    stage.ok("network connect n web");
+    assert_at("127.0.0.11");
+    let bound = || stage.shell("ss -Hlntu sport = :53");
+    assert_soon("the sockets at the gateway are closed", || {
+        bound().is_empty()
+    });
+    stage.assert_in_place();
+}

@@ -291,3 +291,48 @@ fn names_are_found_on_every_kind_of_network() {
     }
     stage.assert_in_place();
 }
+
+#[test]
+fn an_answer_that_is_too_long_for_a_datagram_is_had_over_tcp() {
+    let Some(stage) = Stage::start() else { return };
+    stage.ok("network create one --ipv6");
+    let mut all = Vec::new();
+    for number in 0..24 {
+        let name = format!("my_app.v1-{number}");
+        let place = stage.sandbox(&name, "--network one --network-alias crowd");
+        all.extend(place.addresses);
+    }
+    let asker = stage.place("my_app.v1-0");
+    let last = stage.place("my_app.v1-23").addresses;
+    assert_named(&asker, "my_app.v1-23", &last);
+    assert_named(&asker, "MY_APP.V1-23.one", &last);
+    assert_named(&asker, "crowd", &all);
+    for (kind, count) in [("A", 24), ("AAAA", 24)] {
+        let short = ask(&asker, &format!("crowd {kind} +noedns +ignore"));
+        let is_cut = short.flags.contains(" tc ");
+        assert_eq!(is_cut, short.answers.len() < count, "{}", short.text);
+        // dig(1) asks again over TCP.
+        let whole = ask(&asker, &format!("crowd {kind} +noedns"));
+        assert_eq!(whole.answers.len(), count, "{}", whole.text);
+    }
+    let cut = ask(&asker, "crowd AAAA +noedns +ignore");
+    assert!(cut.flags.contains(" tc "), "{}", cut.text);
+}
+
+#[test]
+fn several_may_have_a_name_of_different_kinds() {
+    let Some(stage) = Stage::start() else { return };
+    stage.ok("network create one --ipv6");
+    let by_name = stage.sandbox("web", "--network one");
+    let by_alias = stage.sandbox("second", "--network one --network-alias WEB");
+    let by_hostname = stage.sandbox("third", "--network one --hostname web");
+    let all = [&by_name, &by_alias, &by_hostname].map(|place| place.addresses.clone());
+    assert_named(&by_name, "web", &all.concat());
+    // Each has but one canonical name.
+    for (place, name) in [(&by_name, "web.one."), (&by_hostname, "third.one.")] {
+        let reply = ask(&by_alias, &format!("-x {}", place.v4()));
+        assert_eq!(reply.data(), [name], "{}", reply.text);
+    }
+    stage.ok("sandbox rm web");
+    assert_named(&by_alias, "web", &all[1..].concat());
+}
