@@ -188,3 +188,19 @@ fn names_of_sandboxes_that_are_made_at_the_same_time_answer_at_once() {
     assert_eq!(found(asker, "all", "AAAA").len(), 12);
     stage.assert_in_place();
 }
+
+#[test]
+fn a_namespace_whose_owner_brings_loopback_up_later_is_answered_from_then_on() {
+    let Some(stage) = Stage::start() else { return };
+    stage.ok("network create one --ipv6");
+    stage.shell("ip netns add foreign");
+    let guest = stage.sandbox("guest", "--netns /run/netns/foreign --network one");
+    // The interface is not ours to bring up.
+    assert!(guest.ok("ip link show dev lo").contains("state DOWN"));
+    assert_eq!(ask(&guest, "guest A +time=1").status, "");
+    guest.ok("ip link set lo up");
+    assert_named(&guest, "guest", &guest.addresses);
+    stage.assert_in_place();
+    stage.ok("sandbox rm guest");
+    stage.shell("ip netns del foreign");
+}

@@ -336,3 +336,35 @@ fn several_may_have_a_name_of_different_kinds() {
     stage.ok("sandbox rm web");
     assert_named(&by_alias, "web", &all[1..].concat());
 }
+
+#[test]
+fn networks_are_domains_whatever_they_are_called() {
+    let Some((stage, recorder)) = recorded("", &[]) else {
+        return;
+    };
+    for network in ["Back_End", "corp.example", "dev"] {
+        stage.ok(&format!("network create {network} --ipv6"));
+    }
+    let web = stage.sandbox("web", "--network Back_End");
+    assert_named(&web, "web.Back_End", &web.addresses);
+    assert_named(&web, "web.back_end.tombolo.internal", &web.addresses);
+    assert_missing(&web, "nobody.back_end");
+    let shop = stage.sandbox("shop", "--network corp.example --network dev");
+    let on_first: Vec<_> = {
+        let endpoints = stage.inspect("shop").endpoints.into_iter();
+        let mut on = endpoints.filter(|endpoint| endpoint.network.name == "corp.example");
+        let texts = on.next().unwrap().addresses.into_iter();
+        texts
+            .map(|text| text.parse::<ipnet::IpNet>().unwrap().addr())
+            .collect()
+    };
+    assert_named(&shop, "shop.corp.example", &on_first);
+    assert_named(&shop, "shop.corp.example.tombolo.internal", &on_first);
+    assert_eq!(found(&shop, "shop.dev", "A").len(), 1);
+    assert_eq!(recorder.asked(), [""; 0]);
+    // What the world calls so is still the world's.
+    for name in ["www.corp.example", "crates.dev"] {
+        let recorded = [crate::scene::RECORDED.to_string()];
+        assert_eq!(found(&shop, name, "A"), recorded, "{name}");
+    }
+}
