@@ -50,6 +50,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "docker.io", why: "the real dockerd beside ours, on a scratch host", uses: TEST },
     Package { name: "dbus-daemon", why: "the bus of firewalld, on a scratch host", uses: TEST },
     Package { name: "firewalld", why: "the real firewalld beside ours, on a scratch host", uses: TEST },
+    Package { name: "unbound", why: "a real server behind our resolver, on a scratch host", uses: TEST },
+    Package { name: "dnsmasq-base", why: "another, which forwards, too; the program without its service", uses: TEST },
 ];
 
 /// Asked by Debian's packages before they start a service (invoke-rc.d(8)).

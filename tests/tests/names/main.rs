@@ -5,10 +5,16 @@
 mod clients;
 mod coming;
 mod files;
+mod foreign;
 mod gateway;
 mod host;
+mod hostile;
 mod multicast;
 mod own;
 mod refused;
+mod remembered;
 mod scene;
 mod services;
+mod several;
+mod upstream;
+mod wire;
