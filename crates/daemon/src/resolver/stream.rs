@@ -51,6 +51,8 @@ pub(super) async fn serve(
                     open.spawn_local(converse(Rc::clone(&service), place.clone(), stream, client));
                 }
             }
+            // It was shut down, because it is about to be closed.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => pause.after(&error).await,
         }
     }
