@@ -198,9 +198,14 @@ impl Attempt {
             let socket = UdpSocket::from_std(socket.into())?;
             socket.connect(address).await?;
             socket.send(outgoing.bytes()).await?;
-            let mut answer = vec![0; NAMES_ANSWER_BYTES_MAX];
             loop {
-                let length = socket.recv(&mut answer).await?;
+                // Most wait for long, some in vain: none takes room before there is something.
+                socket.readable().await?;
+                let mut answer = vec![0; NAMES_ANSWER_BYTES_MAX];
+                let length = match socket.try_recv(&mut answer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    received => received?,
+                };
                 match outgoing.judge(&answer[..length], Carrier::Datagram) {
                     // Somebody guesses, or it is late: the right one may still come.
                     Verdict::Foreign => {}
