@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
+mod askers;
 mod clients;
 mod coming;
 mod files;
 mod foreign;
 mod gateway;
+mod held;
 mod host;
 mod hostile;
+mod life;
 mod multicast;
 mod own;
 mod refused;

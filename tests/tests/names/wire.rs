@@ -353,7 +353,12 @@ impl Client {
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) {
-        self.0.send(bytes).unwrap();
+        self.tries_to_send(bytes).unwrap();
+    }
+
+    /// Sends where perhaps nobody listens any more.
+    pub(crate) fn tries_to_send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.0.send(bytes).map(drop)
     }
 
     /// The next message within that time.
