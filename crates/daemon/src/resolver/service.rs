@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep};
 use tombolo_dns::answer::Question;
@@ -59,6 +59,8 @@ pub(super) struct Service {
     flights: RefCell<Flights<Key, Waiter>>,
     /// Questions of ours that are under way, with how many there are of each.
     ours: RefCell<HashMap<u64, usize>>,
+    /// Whether no more questions are to be taken.
+    ending: watch::Sender<bool>,
 }
 
 /// A question of ours is under way for as long as this exists.
@@ -79,7 +81,14 @@ impl Service {
             memory: RefCell::default(),
             flights: RefCell::default(),
             ours: RefCell::default(),
+            ending: watch::Sender::new(false),
         }
+    }
+
+    /// Returns when no more questions are to be taken.
+    pub(super) async fn until_ending(&self) {
+        // Fails only without a sender, and this is one.
+        drop(self.ending.subscribe().wait_for(|ending| *ending).await);
     }
 
     fn now(&self) -> Duration {
@@ -209,7 +218,8 @@ impl Drop for Remembered<'_> {
 
 /// The tasks of an open listener. What was taken is answered for as long as this exists.
 struct Open {
-    tasks: [JoinHandle<()>; 2],
+    datagrams: JoinHandle<()>,
+    streams: JoinHandle<()>,
     _udp: Arc<UdpSocket>,
 }
 
@@ -223,20 +233,17 @@ impl Open {
         let datagrams = datagram::serve(Rc::clone(service), place.clone(), Arc::clone(&udp));
         let streams = stream::serve(Rc::clone(service), place.clone(), tcp);
         Self {
-            tasks: [spawn_local(datagrams), spawn_local(streams)],
+            datagrams: spawn_local(datagrams),
+            streams: spawn_local(streams),
             _udp: udp,
         }
-    }
-
-    /// Takes nothing more.
-    fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.stop();
+        self.datagrams.abort();
+        self.streams.abort();
     }
 }
 
@@ -266,14 +273,19 @@ pub(super) async fn serve(service: Rc<Service>, mut commands: UnboundedReceiver<
         }
     }
     // What is not taken any more waits in the sockets for the daemon after us.
-    open.values().chain(&host).for_each(Open::stop);
-    drain(&service).await;
+    service.ending.send_replace(true);
+    let left: Vec<Open> = open.into_values().chain(host).collect();
+    for one in &left {
+        one.datagrams.abort();
+    }
+    drain(&service, &left).await;
 }
 
 /// Waits until what was taken is answered, but not for long.
-async fn drain(service: &Service) {
+async fn drain(service: &Service, left: &[Open]) {
     let end = Instant::now() + NAMES_DRAIN;
-    while !service.is_idle() && Instant::now() < end {
+    let is_done = || service.is_idle() && left.iter().all(|one| one.streams.is_finished());
+    while !is_done() && Instant::now() < end {
         sleep(NAMES_DRAIN_LOOK).await;
     }
 }

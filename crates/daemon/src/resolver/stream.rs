@@ -22,7 +22,8 @@ use crate::limits::{
 };
 use crate::pause::Pause;
 
-/// Takes the connections that arrive at a listener, for ever.
+/// Takes the connections that arrive at a listener until the daemon ends, and answers what was asked over them until
+/// then.
 pub(super) async fn serve(
     service: Rc<Service>,
     place: Place,
@@ -43,6 +44,7 @@ pub(super) async fn serve(
         let accepted = tokio::select! {
             Some(_ended) = open.join_next() => continue,
             accepted = listener.accept() => accepted,
+            () = service.until_ending() => break,
         };
         match accepted {
             Ok((stream, client)) => {
@@ -56,6 +58,7 @@ pub(super) async fn serve(
             Err(error) => pause.after(&error).await,
         }
     }
+    while open.join_next().await.is_some() {}
 }
 
 async fn converse(
@@ -67,7 +70,12 @@ async fn converse(
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     let (answers, waiting) = channel(NAMES_ANSWERS_WAITING_MAX);
-    let reading = listen(service, place, reader, client.ip(), answers);
+    let reading = async {
+        tokio::select! {
+            done = listen(&service, place, reader, client.ip(), answers) => done,
+            () = service.until_ending() => Ok(()),
+        }
+    };
     let writing = reply(writer, waiting);
     tokio::pin!(reading, writing);
     tokio::select! {
@@ -80,7 +88,7 @@ async fn converse(
 
 /// Reads questions until the client has no more, says nothing for long, or says something that is none.
 async fn listen(
-    service: Rc<Service>,
+    service: &Rc<Service>,
     place: Place,
     mut reader: OwnedReadHalf,
     client: IpAddr,
@@ -116,7 +124,7 @@ async fn listen(
             }
             Decision::Forward(question) => {
                 let way = Way::Stream(answers.clone());
-                forward::begin(&service, &asker, Waiter { question, way }, loops);
+                forward::begin(service, &asker, Waiter { question, way }, loops);
             }
             Decision::Ignore => return Ok(()),
         }
