@@ -255,7 +255,14 @@ fn a_sandbox_goes_soon_whatever_was_asked_from_it() {
     let before = (stage.traces().unwrap(), Held::now(&stage), veths(&stage));
     for round in 0..3 {
         let begun = Instant::now();
-        let tight = stage.sandbox("tight", "--network tight");
+        // The address is given back when the link has really gone.
+        let made = wait_until(Duration::from_secs(5), || {
+            stage
+                .tries("sandbox create --name tight --network tight")
+                .success()
+        });
+        assert!(made, "the address is not given back");
+        let tight = stage.place("tight");
         let both = stage.sandbox("both", "--network one");
         assert_eq!(tight.v4().to_string(), "10.88.0.2");
         let clients = [&tight, &both].map(Client::at);
