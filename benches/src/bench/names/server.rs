@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use super::NAME;
 use super::message::{self, Answer};
@@ -36,6 +38,9 @@ pub(super) trait Server {
     fn address(&self) -> Ipv4Addr;
 }
 
+/// Bytes that may wait in a socket that asks.
+const ROOM_BYTES: usize = 8 << 20;
+
 /// A place from where a server is asked.
 #[derive(Debug)]
 pub(super) struct Spot {
@@ -46,12 +51,14 @@ pub(super) struct Spot {
 }
 
 impl Spot {
-    /// A socket that is connected to the server.
+    /// A socket that is connected to the server. It has room for what arrives while its owner waits for a processor:
+    /// what it would lose is not the server's loss.
     pub(super) fn udp(&self) -> anyhow::Result<UdpSocket> {
         self.netns.inside(|| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
             socket.connect(self.server)?;
             socket.set_read_timeout(Some(PATIENCE))?;
+            setsockopt(&socket, RcvBufForce, &ROOM_BYTES)?;
             Ok(socket)
         })
     }
