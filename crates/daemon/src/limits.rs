@@ -110,3 +110,6 @@ pub(crate) const NAMES_DRAIN: Duration = Duration::from_secs(2);
 
 /// How often it looks whether they have come.
 pub(crate) const NAMES_DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// Bytes that are read from a connection with questions at once: many questions where a client sends many.
+pub(crate) const NAMES_READ_BYTES: usize = 4_096;

@@ -14,7 +14,7 @@ use tombolo_dns::upstream::Joined;
 
 use super::book::{Asker, Server, Upstreams};
 use super::service::Service;
-use super::upstream;
+use super::{stream, upstream};
 
 /// Somebody who waits for an answer.
 #[derive(Debug)]
@@ -66,7 +66,11 @@ impl Way {
                     drop(socket.send_to(&told.answer, to));
                 }
             }
-            Self::Stream(answers) => drop(answers.try_send(told.answer)),
+            Self::Stream(answers) => {
+                let mut framed = Vec::with_capacity(told.answer.len() + 2);
+                stream::append(&mut framed, &told.answer);
+                drop(answers.try_send(framed));
+            }
             Self::Call(reply) => drop(reply.send(told)),
         }
     }

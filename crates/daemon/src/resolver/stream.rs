@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tombolo_dns::answer::{Carrier, Decision, decide};
 
 use super::book::Place;
@@ -18,7 +18,7 @@ use super::forward::{self, Waiter, Way};
 use super::service::Service;
 use crate::limits::{
     NAMES_ANSWERS_WAITING_MAX, NAMES_CONNECTION_IDLE, NAMES_CONNECTIONS_EACH_MAX,
-    NAMES_QUERY_BYTES_MAX, NAMES_STALL,
+    NAMES_QUERY_BYTES_MAX, NAMES_READ_BYTES, NAMES_STALL,
 };
 use crate::pause::Pause;
 
@@ -94,73 +94,125 @@ async fn listen(
     client: IpAddr,
     answers: Sender<Vec<u8>>,
 ) -> io::Result<()> {
-    let mut query = Vec::new();
-    while read(&mut reader, &mut query).await? {
-        let mut loops = false;
-        let (decision, asker) = {
-            let book = service.shared.read();
-            let Some(asker) = book.asker(&place, client) else {
-                return Ok(());
-            };
-            let turn = service.turn();
-            let decision = decide(
-                &book.names,
-                &asker.view,
-                &book.settings,
-                &query,
-                Carrier::Stream,
-                turn,
-            );
-            (decision, Arc::clone(asker))
-        };
-        if matches!(decision, Decision::Forward(_)) {
-            loops = service.is_ours(&query);
+    let mut arrived = Vec::with_capacity(NAMES_READ_BYTES);
+    let mut until = Instant::now() + NAMES_CONNECTION_IDLE;
+    loop {
+        let begins = arrived.is_empty();
+        match timeout_at(until, reader.read_buf(&mut arrived)).await {
+            Ok(Ok(0)) | Err(_) => return Ok(()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
         }
-        match decision {
-            Decision::Answer(answer) => {
-                if answers.send(answer).await.is_err() {
-                    return Ok(());
-                }
+        let mut rest = &arrived[..];
+        let mut own = Vec::new();
+        while let Some((query, after)) = whole(rest)? {
+            if !take(service, (&place, client), query, (&mut own, &answers)) {
+                return Ok(());
             }
-            Decision::Forward(question) => {
-                let way = Way::Stream(answers.clone());
-                forward::begin(service, &asker, Waiter { question, way }, loops);
-            }
-            Decision::Ignore => return Ok(()),
+            rest = after;
+        }
+        let taken = arrived.len() - rest.len();
+        arrived.drain(..taken);
+        // The time for a question counts from its first byte, not from the last.
+        if begins || taken > 0 {
+            let longest = if arrived.is_empty() {
+                NAMES_CONNECTION_IDLE
+            } else {
+                NAMES_STALL
+            };
+            until = Instant::now() + longest;
+        }
+        if !own.is_empty() && answers.send(own).await.is_err() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
-/// Reads one message with its length before it; `false` at the end.
-async fn read(reader: &mut OwnedReadHalf, message: &mut Vec<u8>) -> io::Result<bool> {
-    let mut first = [0];
-    match timeout(NAMES_CONNECTION_IDLE, reader.read(&mut first)).await {
-        Ok(Ok(1)) => {}
-        Ok(Err(error)) => return Err(error),
-        _ => return Ok(false),
-    }
-    let rest = async {
-        let mut second = [0];
-        reader.read_exact(&mut second).await?;
-        let length = usize::from(u16::from_be_bytes([first[0], second[0]]));
-        if length > NAMES_QUERY_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        message.resize(length, 0);
-        reader.read_exact(message).await
+/// The first message, without its length, and what follows; `None` while it is not all there.
+fn whole(bytes: &[u8]) -> io::Result<Option<(&[u8], &[u8])>> {
+    let Some((length, rest)) = bytes.split_first_chunk() else {
+        return Ok(None);
     };
-    timeout(NAMES_STALL, rest).await??;
-    Ok(true)
+    let length = usize::from(u16::from_be_bytes(*length));
+    if length > NAMES_QUERY_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(rest.split_at_checked(length))
+}
+
+/// Takes one question: what we know ourselves is appended to `own`, and the rest comes by `answers`. Whether the
+/// connection may go on.
+fn take(
+    service: &Rc<Service>,
+    (place, client): (&Place, IpAddr),
+    query: &[u8],
+    (own, answers): (&mut Vec<u8>, &Sender<Vec<u8>>),
+) -> bool {
+    let (decision, asker) = {
+        let book = service.shared.read();
+        let Some(asker) = book.asker(place, client) else {
+            return false;
+        };
+        let (carrier, turn) = (Carrier::Stream, service.turn());
+        let (names, settings) = (&book.names, &book.settings);
+        let decision = decide(names, &asker.view, settings, query, carrier, turn);
+        (decision, Arc::clone(asker))
+    };
+    match decision {
+        Decision::Answer(answer) => append(own, &answer),
+        Decision::Forward(question) => {
+            let loops = service.is_ours(query);
+            let way = Way::Stream(answers.clone());
+            forward::begin(service, &asker, Waiter { question, way }, loops);
+        }
+        Decision::Ignore => return false,
+    }
+    true
+}
+
+/// Appends an answer with its length before it.
+pub(super) fn append(all: &mut Vec<u8>, answer: &[u8]) {
+    // No answer is longer than a message may be.
+    if let Ok(length) = u16::try_from(answer.len()) {
+        all.extend(length.to_be_bytes());
+        all.extend(answer);
+    }
 }
 
 async fn reply(mut writer: OwnedWriteHalf, mut waiting: Receiver<Vec<u8>>) -> io::Result<()> {
-    while let Some(answer) = waiting.recv().await {
-        let Ok(length) = u16::try_from(answer.len()) else {
-            continue;
-        };
-        let framed = [&length.to_be_bytes()[..], &answer].concat();
-        timeout(NAMES_STALL, writer.write_all(&framed)).await??;
+    while let Some(answers) = waiting.recv().await {
+        timeout(NAMES_STALL, writer.write_all(&answers)).await??;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_whole_and_one_by_one() {
+        let mut bytes = Vec::new();
+        append(&mut bytes, b"one");
+        append(&mut bytes, b"");
+        append(&mut bytes, b"three");
+        let (first, rest) = whole(&bytes).unwrap().unwrap();
+        assert_eq!(first, b"one");
+        let (second, rest) = whole(rest).unwrap().unwrap();
+        assert_eq!(second, b"");
+        for cut in 0..rest.len() {
+            assert_eq!(whole(&rest[..cut]).unwrap(), None, "{cut}");
+        }
+        assert_eq!(whole(rest).unwrap(), Some((&b"three"[..], &[][..])));
+    }
+
+    #[test]
+    fn a_message_may_be_as_long_as_a_question_is() {
+        let mut longest = Vec::new();
+        append(&mut longest, &vec![0; NAMES_QUERY_BYTES_MAX]);
+        assert!(whole(&longest).unwrap().is_some());
+        let mut longer = Vec::new();
+        append(&mut longer, &vec![0; NAMES_QUERY_BYTES_MAX + 1]);
+        assert!(whole(&longer[..2]).is_err(), "its length says enough");
+    }
 }
