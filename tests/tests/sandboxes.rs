@@ -15,20 +15,20 @@ fn an_endpoint_keeps_its_addresses_with_and_without_a_sandbox() {
     let Some(stage) = Stage::start() else { return };
     let before = stage.traces().unwrap();
     stage.ok("network create n --ipv6");
-    stage.ok("endpoint create n --name e --mac-address 02:00:00:00:00:42");
-    let addresses = stage.client().endpoint_inspect("e").unwrap().addresses;
+    stage.ok("endpoint create n --name kept --mac-address 02:00:00:00:00:42");
+    let addresses = stage.client().endpoint_inspect("kept").unwrap().addresses;
     assert_eq!(addresses.len(), 2);
     let peer = stage.sandbox("peer", "--network n");
     for sandbox in ["s1", "s2"] {
         stage.ok(&format!("sandbox create --name {sandbox}"));
-        stage.ok(&format!("endpoint join e {sandbox}"));
-        let endpoint = stage.client().endpoint_inspect("e").unwrap();
+        stage.ok(&format!("endpoint join kept {sandbox}"));
+        let endpoint = stage.client().endpoint_inspect("kept").unwrap();
         assert_eq!(endpoint.addresses, addresses);
         assert_eq!(endpoint.mac.as_deref(), Some("02:00:00:00:00:42"));
         let place = stage.place(sandbox);
         place.assert_reaches(&peer);
         peer.assert_reaches(&place);
-        stage.ok("endpoint leave e");
+        stage.ok("endpoint leave kept");
         assert!(peer.pings_in_vain(place.v4()) && peer.pings_in_vain(place.v6()));
         assert!(!place.ok("ip -br link").contains("eth0"));
     }
@@ -42,8 +42,8 @@ fn an_endpoint_keeps_its_addresses_with_and_without_a_sandbox() {
     let taken = addresses[0].split('/').next().unwrap();
     let refused = stage.tries(&format!("sandbox create --network n --ip {taken}"));
     assert_eq!(refused.code, Some(3), "{refused:?}");
-    stage.ok("endpoint rm e");
-    assert_eq!(stage.tries("endpoint inspect e").code, Some(5));
+    stage.ok("endpoint rm kept");
+    assert_eq!(stage.tries("endpoint inspect kept").code, Some(5));
     stage.ok("sandbox rm s1 s2 peer other");
     stage.ok("network rm n");
     stage.assert_traces(&before);
