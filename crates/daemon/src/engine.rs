@@ -10,16 +10,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
-use tombolo_core::driver::netns_of;
 use tombolo_core::{
     Code, Command, Controller, Decision, Effect, Event, JobId, Notice, Reject, Reply, RequestId,
     Write, record,
 };
 use tombolo_kernel::{Kernel, Scope};
-use tombolo_netstate::{Key, Netns, Plan};
+use tombolo_netstate::{Key, Plan};
 use tombolo_store::limits::{COMMIT_BYTES, COMMIT_WRITES};
 use tombolo_store::{Durability, Embedded, Expect, Store};
 
+use crate::adopted::{self, Vanished};
 use crate::config::Config;
 use crate::crash;
 use crate::limits::{INLINE_OPS_MAX, OUTCOME_BYTES, WRITE_OVERHEAD_BYTES};
@@ -46,6 +46,7 @@ pub(crate) struct Engine {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) outside: Outside,
     daemon: Daemon,
+    vanished: Vanished,
     pending: BTreeMap<RequestId, Pending>,
     next_request: u64,
     /// Outcomes that the store did not take yet.
@@ -92,6 +93,7 @@ impl Engine {
             kernel,
             outside,
             daemon,
+            vanished: Vanished::default(),
             pending: BTreeMap::new(),
             next_request: 1,
             unsaved: BTreeMap::new(),
@@ -236,16 +238,9 @@ impl Engine {
             tracing::info!("the host's settings for names have changed");
             self.refresh_files();
         }
-        if self.adopted().any(|netns| is_missing(&netns)) {
-            self.run(Event::KernelChanged(Notice::ObjectChanged));
+        if self.vanished.look(&self.controller) {
+            self.own_command(Command::Repair);
         }
-    }
-
-    /// The namespaces of others that are sandboxes now.
-    fn adopted(&self) -> impl Iterator<Item = Netns> + '_ {
-        let live = self.controller.sandboxes().filter(|s| s.is_live());
-        live.map(netns_of)
-            .filter(|netns| matches!(netns, Netns::Adopted { .. }))
     }
 
     fn perform(&mut self, decision: Decision, queue: &mut VecDeque<Event>) {
@@ -376,9 +371,9 @@ impl Engine {
 
     fn observe(&self, job: JobId, scope: Scope) {
         let kernel = Arc::clone(&self.kernel);
-        let adopted: Vec<Netns> = self.adopted().collect();
+        let adopted = adopted::namespaces(&self.controller);
         self.elsewhere("observe", move || {
-            let missing = adopted.into_iter().filter(is_missing).collect();
+            let missing = adopted.into_iter().filter(adopted::is_missing).collect();
             let found = kernel
                 .observe(&scope)
                 .map(|observed| Box::new(observed.objects))
@@ -585,13 +580,6 @@ fn tell_repair(compared: JobId, decision: &Decision) {
             }
             _ => {}
         }
-    }
-}
-
-fn is_missing(netns: &Netns) -> bool {
-    match netns {
-        Netns::Host | Netns::Owned(_) => false,
-        Netns::Adopted { path, inode } => tombolo_kernel::netns_inode(path).ok() != Some(*inode),
     }
 }
 

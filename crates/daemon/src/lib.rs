@@ -1,5 +1,6 @@
 //! The daemon: one loop in which the API, the store and the kernel meet.
 
+mod adopted;
 mod config;
 mod crash;
 mod doctor;

@@ -204,3 +204,21 @@ fn a_namespace_whose_owner_brings_loopback_up_later_is_answered_from_then_on() {
     stage.ok("sandbox rm guest");
     stage.shell("ip netns del foreign");
 }
+
+#[test]
+fn the_name_of_a_process_that_was_adopted_ends_with_it() {
+    let Some(stage) = Stage::start() else { return };
+    stage.ok("network create one --ipv6");
+    let asker = stage.sandbox("asker", "--network one");
+    let pid = stage.shell(
+        "unshare -n sleep 1000 >/dev/null 2>&1 & echo $!; \
+         while [ $(readlink /proc/$!/ns/net) = $(readlink /proc/self/ns/net) ]; do :; done",
+    );
+    let guest = stage.sandbox("guest", &format!("--pid {pid} --network one"));
+    assert_named(&asker, "guest", &guest.addresses);
+    stage.shell(&format!("kill -9 {pid}"));
+    // Our own sockets keep its namespace, so that nothing else tells of its end.
+    assert_soon("the name has ended", || ask(&asker, "guest A").is_missing());
+    assert!(stage.inspect("guest").netns.is_none());
+    stage.assert_in_place();
+}

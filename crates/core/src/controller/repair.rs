@@ -212,7 +212,10 @@ impl Controller {
         else {
             return;
         };
-        self.stop_missing(missing, decision);
+        if self.stop_missing(missing, decision) && look_only {
+            // Who only looks leaves behind what the sandbox had; nothing else may tell of it.
+            self.repair.soon(now_ms, SOON_MS);
+        }
         let keys = self.believe(found, full, &touched);
         self.repair.compared = true;
         let plan = diff(&keys, &self.desired, &self.believed);
@@ -294,8 +297,8 @@ impl Controller {
         keys
     }
 
-    /// Sandboxes in namespaces of others that are gone have stopped.
-    fn stop_missing(&mut self, missing: &[Netns], decision: &mut Decision) {
+    /// Sandboxes in namespaces of others that are gone have stopped; says whether there are any.
+    fn stop_missing(&mut self, missing: &[Netns], decision: &mut Decision) -> bool {
         let mut change = Change::default();
         let gone: Vec<_> = self
             .state
@@ -304,6 +307,7 @@ impl Controller {
             .filter(|s| !self.busy.contains_key(&Subject::Sandbox(s.id)))
             .cloned()
             .collect();
+        let any = !gone.is_empty();
         for mut sandbox in gone {
             let endpoints: Vec<_> = self
                 .state
@@ -317,11 +321,15 @@ impl Controller {
                     .set_endpoint(endpoint.id, Some(endpoint), &mut change);
             }
             sandbox.state = SandboxState::Stopped;
+            let told = self.state.linked_to(sandbox.id).into_iter();
+            let told = told.chain([sandbox.id]).map(Effect::WriteFiles);
+            decision.effects.extend(told);
             self.state
                 .set_sandbox(sandbox.id, Some(sandbox), &mut change);
         }
         self.replan(&change.dirty);
         Self::store(decision, change.take_writes(None), false);
+        any
     }
 
     pub(super) fn kernel_changed(&mut self, now_ms: u64, notice: Notice) {

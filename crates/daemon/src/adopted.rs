@@ -1,0 +1,41 @@
+//! Namespaces of others that are gone. While sockets of ours are open in one it lives on, and the kernel tells of
+//! nothing; so whether the way to it still leads there is looked at now and then.
+
+use std::collections::BTreeSet;
+
+use tombolo_core::Controller;
+use tombolo_core::driver::netns_of;
+use tombolo_core::model::{Sandbox, SandboxNetns};
+use tombolo_netstate::Netns;
+
+/// The namespaces of running sandboxes that were missing at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Vanished(BTreeSet<Netns>);
+
+impl Vanished {
+    /// Looks again; says whether there is one more.
+    pub(crate) fn look(&mut self, controller: &Controller) -> bool {
+        let adopted = namespaces(controller).into_iter();
+        let missing: BTreeSet<Netns> = adopted.filter(is_missing).collect();
+        let more = !missing.is_subset(&self.0);
+        self.0 = missing;
+        more
+    }
+}
+
+/// The namespaces of others that are running sandboxes.
+pub(crate) fn namespaces(controller: &Controller) -> Vec<Netns> {
+    let is_adopted = |sandbox: &&Sandbox| {
+        sandbox.is_live() && matches!(sandbox.spec.netns, SandboxNetns::Adopted { .. })
+    };
+    let adopted = controller.sandboxes().filter(is_adopted);
+    adopted.map(netns_of).collect()
+}
+
+/// Whether a namespace of somebody else is gone, or another one is in its place.
+pub(crate) fn is_missing(netns: &Netns) -> bool {
+    match netns {
+        Netns::Host | Netns::Owned(_) => false,
+        Netns::Adopted { path, inode } => tombolo_kernel::netns_inode(path).ok() != Some(*inode),
+    }
+}
