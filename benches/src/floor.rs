@@ -8,7 +8,7 @@ pub(crate) mod wire;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const BRIDGE: u32 = 10;
 /// The first port's number; its other end has the next.
 const FIRST_PORT: u32 = 0x1_0000;
 const BRIDGE_MAC: [u8; 6] = [0x02, 0xf1, 0, 0, 0, 1];
+/// Where names are asked for in a sandbox.
+const RESOLVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 11), 53);
 /// A thread's own namespace.
 const OWN_NETNS: &str = "/proc/thread-self/ns/net";
 
@@ -56,6 +58,7 @@ pub(crate) struct Floor {
     directory: PathBuf,
     prepared: VecDeque<File>,
     named: Vec<PathBuf>,
+    listening: Vec<(UdpSocket, TcpListener)>,
     count: u32,
 }
 
@@ -99,6 +102,7 @@ impl Floor {
             directory: directory.to_owned(),
             prepared: VecDeque::new(),
             named: Vec::new(),
+            listening: Vec::new(),
             count: 0,
         })
     }
@@ -139,9 +143,22 @@ impl Floor {
             Style::Plain => self.finish_plain(&wanted, &mut inside, source)?,
         }
         drop(inside);
+        if self.style == Style::Hub {
+            self.listen(&netns)?;
+        }
         let took = began.elapsed();
         self.named.push(wanted.path);
         Ok(took)
+    }
+
+    /// Opens the sockets at which names are asked for in a sandbox.
+    fn listen(&mut self, netns: &File) -> anyhow::Result<()> {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        let udp = UdpSocket::bind(RESOLVER);
+        let tcp = TcpListener::bind(RESOLVER);
+        self.go_home()?;
+        self.listening.push((udp?, tcp?));
+        Ok(())
     }
 
     /// Where endpoint `n` is named, counted from 0, and its addresses, IPv6 last.
@@ -159,6 +176,7 @@ impl Floor {
 
     /// Removes all endpoints and waits until their links are gone.
     pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
+        self.listening.clear();
         let mut batch = Batch::default();
         requests::remove_group(&mut batch);
         if !self.named.is_empty() {
