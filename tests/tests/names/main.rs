@@ -1,6 +1,10 @@
 //! Names: what clients in sandboxes are answered, about our own names and all others, and what nobody can spoil.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+#![expect(
+    clippy::print_stdout,
+    reason = "times and counts are told beside what is asserted of them"
+)]
 
 mod askers;
 mod clients;

@@ -83,6 +83,8 @@ fn a_server_that_is_not_there_is_passed_over_at_once() {
     // The port is closed, and the host says so.
     let times = ask_new(&a, "x", 20, "10.2.2.2");
     println!("{times:?}");
+    let fastest = *times[..3].iter().min().unwrap();
+    assert!(fastest < Duration::from_millis(100), "{times:?}");
     assert!(median(times) < Duration::from_millis(30));
 }
 
@@ -204,22 +206,4 @@ fn all_that_were_dead_are_asked_at_once() {
     assert!(took < Duration::from_millis(500), "{took:?}");
     assert!(wait_until(PATIENCE, || timed(&a, "more.example", A).1
         < Duration::from_millis(50)));
-}
-
-#[test]
-fn a_server_that_takes_more_than_a_second_is_heard() {
-    let Some(stage) = Stage::start_with(&["--dns", "198.51.100.1"]) else {
-        return;
-    };
-    let _server = Upstream::outside(&stage, 1, |seen| {
-        let wait = Deed::Wait(Duration::from_millis(1_400));
-        vec![wait, says(seen, "10.1.1.1", 60)]
-    });
-    stage.ok("network create one");
-    let a = stage.sandbox("a", "--network one");
-    for name in ["one.example", "two.example", "three.example"] {
-        let (answer, took) = timed(&a, name, A);
-        println!("{name} took {took:?}");
-        assert_eq!(answer.texts(A), ["10.1.1.1"], "{answer:?} after {took:?}");
-    }
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tombolo_lab::node::{skip, wait_until};
 use tombolo_tests::stage::PATIENCE;
@@ -25,11 +25,9 @@ pub(crate) struct Seen {
     pub(crate) bytes: Vec<u8>,
     /// The name as it was written.
     pub(crate) name: String,
-    pub(crate) kind: u16,
     pub(crate) id: u16,
     pub(crate) from: SocketAddr,
     pub(crate) over_tcp: bool,
-    pub(crate) at: Instant,
 }
 
 /// One thing that a server does about a query.
@@ -50,7 +48,6 @@ type Script = dyn Fn(&Seen) -> Vec<Deed> + Send + Sync;
 
 /// A server at port 53 of an address, over UDP and TCP, until it is dropped.
 pub(crate) struct Upstream {
-    pub(crate) address: IpAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -118,7 +115,6 @@ impl Upstream {
             std::thread::spawn(move || there.inside(|| other.accept(&tcp))),
         ];
         Self {
-            address,
             seen: face.seen,
             stop: face.stop,
             threads,
@@ -183,11 +179,9 @@ impl Face {
         let seen = Seen {
             bytes: bytes.to_vec(),
             name: message.name,
-            kind: message.kind,
             id: message.id,
             from,
             over_tcp,
-            at: Instant::now(),
         };
         self.seen.lock().unwrap().push(seen.clone());
         (self.script)(&seen)

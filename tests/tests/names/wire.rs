@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use tombolo_tests::Place;
@@ -56,7 +56,6 @@ pub(crate) struct Message {
     pub(crate) flags: u16,
     /// The name of the question as it is written, without its final dot.
     pub(crate) name: String,
-    pub(crate) kind: u16,
     pub(crate) answers: Vec<Record>,
     pub(crate) authorities: Vec<Record>,
     pub(crate) additionals: Vec<Record>,
@@ -233,10 +232,9 @@ impl Message {
     /// Reads a message; none for one that is broken.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let number = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-        let (mut name, mut kind, mut at) = (String::new(), 0, 12);
+        let (mut name, mut at) = (String::new(), 12);
         if number(4)? > 0 {
             (name, at) = read_name(bytes, at)?;
-            kind = number(at)?;
             at += 4;
         }
         let mut sections = [vec![], vec![], vec![]];
@@ -253,7 +251,6 @@ impl Message {
             id: number(0)?,
             flags: number(2)?,
             name,
-            kind,
             answers,
             authorities,
             additionals,
@@ -435,11 +432,4 @@ pub(crate) fn datagrams(place: &Place) -> BTreeMap<String, u64> {
         .skip(1)
         .map(|(name, number)| (name.to_owned(), number.parse().unwrap()))
         .collect()
-}
-
-/// Addresses of the socket that a client uses.
-impl Client {
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap()
-    }
 }

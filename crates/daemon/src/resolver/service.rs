@@ -54,6 +54,8 @@ pub(super) struct Service {
     make_socket: SocketMaker,
     begun: Instant,
     turns: Cell<u32>,
+    /// Counted apart, so that each remainder comes up.
+    plans: Cell<u32>,
     cache: RefCell<Cache>,
     memory: RefCell<Memory<Server>>,
     flights: RefCell<Flights<Key, Waiter>>,
@@ -77,6 +79,7 @@ impl Service {
             make_socket,
             begun: Instant::now(),
             turns: Cell::new(0),
+            plans: Cell::new(0),
             cache: RefCell::new(Cache::new(cache_bytes)),
             memory: RefCell::default(),
             flights: RefCell::default(),
@@ -97,9 +100,7 @@ impl Service {
 
     /// A number that is another one each time.
     pub(super) fn turn(&self) -> u32 {
-        let turn = self.turns.get();
-        self.turns.set(turn.wrapping_add(1));
-        turn
+        next(&self.turns)
     }
 
     pub(super) fn upstreams_of(&self, asker: &Asker) -> Arc<Upstreams> {
@@ -107,7 +108,7 @@ impl Service {
     }
 
     pub(super) fn plan(&self, servers: &[Server]) -> Vec<Step<Server>> {
-        let turn = self.turn();
+        let turn = next(&self.plans);
         self.memory.borrow().plan(servers, self.now(), turn)
     }
 
@@ -199,6 +200,12 @@ impl Service {
     fn is_idle(&self) -> bool {
         self.flights.borrow().is_empty()
     }
+}
+
+fn next(counter: &Cell<u32>) -> u32 {
+    let number = counter.get();
+    counter.set(number.wrapping_add(1));
+    number
 }
 
 impl Drop for Remembered<'_> {

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
@@ -138,6 +139,20 @@ async fn until(at: Option<Instant>) {
     }
 }
 
+/// The next datagram, or what the network says instead. Most wait for long, some in vain: none takes room before
+/// there is something.
+async fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let take = || {
+        let mut datagram = vec![0; NAMES_ANSWER_BYTES_MAX];
+        let (length, _) = recv(socket, datagram.as_mut_slice(), RecvFlags::empty())?;
+        datagram.truncate(length);
+        Ok(datagram)
+    };
+    socket
+        .async_io(Interest::READABLE | Interest::ERROR, take)
+        .await
+}
+
 /// One question to one server.
 struct Attempt {
     service: Rc<Service>,
@@ -199,14 +214,8 @@ impl Attempt {
             socket.connect(address).await?;
             socket.send(outgoing.bytes()).await?;
             loop {
-                // Most wait for long, some in vain: none takes room before there is something.
-                socket.readable().await?;
-                let mut answer = vec![0; NAMES_ANSWER_BYTES_MAX];
-                let length = match socket.try_recv(&mut answer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    received => received?,
-                };
-                match outgoing.judge(&answer[..length], Carrier::Datagram) {
+                let answer = receive(&socket).await?;
+                match outgoing.judge(&answer, Carrier::Datagram) {
                     // Somebody guesses, or it is late: the right one may still come.
                     Verdict::Foreign => {}
                     verdict => return Ok(verdict),
