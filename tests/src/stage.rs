@@ -284,6 +284,19 @@ impl Stage {
         self.node.tombolo(&words).expect("nsenter(1) starts")
     }
 
+    /// Asserts that a command line is refused with this exit code, and that the message has these words.
+    #[track_caller]
+    pub fn assert_refused(&self, line: &str, code: i32, words: &[&str]) {
+        let outcome = self.tries(line);
+        assert_eq!(outcome.code, Some(code), "`{line}`: {outcome:?}");
+        for word in words {
+            assert!(
+                outcome.stderr.contains(word),
+                "`{line}` has no {word}: {outcome:?}"
+            );
+        }
+    }
+
     /// How `tombolo` ends when given these words, which may hold blanks.
     pub fn node_tombolo(&self, words: &[&str]) -> Outcome {
         self.node.tombolo(words).expect("nsenter(1) starts")

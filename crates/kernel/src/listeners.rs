@@ -23,7 +23,7 @@ use tombolo_netstate::object::port::Protocol;
 use crate::kernel::lock;
 use crate::limits::LISTENERS_MAX;
 use crate::netns::Namespaces;
-use crate::ports::{Listener, Ports};
+use crate::ports::{Listener, Ports, by};
 use crate::sys;
 
 use open::{Place, Way, failure};
@@ -77,12 +77,6 @@ pub(crate) enum ListenError {
         port: u16,
         source: io::Error,
     },
-}
-
-fn by(holder: Option<&str>) -> String {
-    holder
-        .map(|holder| format!(" by {holder}"))
-        .unwrap_or_default()
 }
 
 /// The listeners that are open.

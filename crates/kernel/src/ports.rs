@@ -131,7 +131,8 @@ pub enum PortError {
     },
 }
 
-fn by(holder: Option<&str>) -> String {
+/// What a message says of whoever has a port, where that is known.
+pub(crate) fn by(holder: Option<&str>) -> String {
     holder
         .map(|holder| format!(" by {holder}"))
         .unwrap_or_default()

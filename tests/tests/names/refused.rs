@@ -4,19 +4,6 @@ use tombolo_tests::Stage;
 
 use crate::scene::{assert_missing, assert_named};
 
-/// Asserts that a command ends so and says these words.
-#[track_caller]
-fn assert_refused(stage: &Stage, line: &str, code: i32, words: &[&str]) {
-    let outcome = stage.tries(line);
-    assert_eq!(outcome.code, Some(code), "`{line}`: {outcome:?}");
-    for word in words {
-        assert!(
-            outcome.stderr.contains(word),
-            "`{line}` has no {word}: {outcome:?}"
-        );
-    }
-}
-
 #[test]
 fn what_cannot_be_a_name_or_a_setting_is_refused_and_leaves_nothing() {
     let Some(stage) = Stage::start() else { return };
@@ -48,10 +35,9 @@ fn what_cannot_be_a_name_or_a_setting_is_refused_and_leaves_nothing() {
         ("--add-host name:192.0.2.300", "192.0.2.300"),
     ] {
         let line = format!("sandbox create --name refused --network n {words}");
-        assert_refused(&stage, &line, 2, &[told]);
+        stage.assert_refused(&line, 2, &[told]);
     }
-    assert_refused(
-        &stage,
+    stage.assert_refused(
         "network connect n there --alias bad/alias",
         2,
         &["bad/alias"],
@@ -63,12 +49,7 @@ fn what_cannot_be_a_name_or_a_setting_is_refused_and_leaves_nothing() {
         ("--resolver everywhere", "everywhere"),
         ("--dns-forward sometimes", "sometimes"),
     ] {
-        assert_refused(
-            &stage,
-            &format!("network create refused {words}"),
-            2,
-            &[told],
-        );
+        stage.assert_refused(&format!("network create refused {words}"), 2, &[told]);
     }
     stage.assert_traces(&traces);
     assert_eq!(stage.tries("sandbox inspect refused").code, Some(5));
@@ -92,7 +73,7 @@ fn a_resolver_at_a_gateway_that_is_not_there_is_refused() {
         ),
     ] {
         let line = format!("network create refused --resolver gateway {words}");
-        assert_refused(&stage, &line, 2, &["resolver", told, "hint"]);
+        stage.assert_refused(&line, 2, &["resolver", told, "hint"]);
     }
     stage.assert_traces(&traces);
     // With one family that is not isolated it answers there.

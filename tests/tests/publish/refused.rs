@@ -137,18 +137,6 @@ fn bound(stage: &Stage) -> String {
     stage.shell("ss -HlntuaB 2>/dev/null | awk '{print $1, $2, $5}' | sort; ss -Hlntu | awk '{print $1, $5}' | sort")
 }
 
-#[track_caller]
-fn assert_refused(stage: &Stage, line: &str, code: i32, words: &[&str]) {
-    let outcome = stage.tries(line);
-    assert_eq!(outcome.code, Some(code), "`{line}`: {outcome:?}");
-    for word in words {
-        assert!(
-            outcome.stderr.contains(word),
-            "`{line}` has no {word}: {outcome:?}"
-        );
-    }
-}
-
 #[test]
 fn bad_publications_and_links_are_refused_and_leave_nothing() {
     let Some(stage) = Stage::start() else { return };
@@ -156,8 +144,7 @@ fn bad_publications_and_links_are_refused_and_leave_nothing() {
     occupy_9000(&stage);
     let (traces, sockets, listed) = (stage.traces().unwrap(), bound(&stage), sandboxes(&stage));
     for (words, code, told) in REFUSED {
-        assert_refused(
-            &stage,
+        stage.assert_refused(
             &format!("sandbox create --name refused --network n {words}"),
             *code,
             told,
@@ -171,7 +158,7 @@ fn bad_publications_and_links_are_refused_and_leave_nothing() {
     let traces = stage.traces().unwrap();
     for (words, code, told) in REFUSED.iter().filter(|(words, ..)| words.starts_with("-p")) {
         let line = format!("publish add refused {}", words.replace("-p ", ""));
-        assert_refused(&stage, &line, *code, told);
+        stage.assert_refused(&line, *code, told);
     }
     stage.assert_traces(&traces);
     assert_eq!(bound(&stage), sockets);
@@ -188,21 +175,15 @@ fn all_publications_of_a_request_are_made_or_none() {
     let (traces, sockets) = (stage.traces().unwrap(), bound(&stage));
     let many: Vec<String> = (8001..8060).map(|port| format!("{port}:{port}")).collect();
     let many = many.join(" ");
-    assert_refused(
-        &stage,
-        &format!("publish add s {many} 7000:80"),
-        3,
-        &["holder"],
-    );
-    assert_refused(
-        &stage,
+    stage.assert_refused(&format!("publish add s {many} 7000:80"), 3, &["holder"]);
+    stage.assert_refused(
         &format!("publish add s {many} 203.0.113.9:8100:80"),
         2,
         &["203.0.113.9"],
     );
     stage.assert_traces(&traces);
     assert_eq!(bound(&stage), sockets);
-    assert_refused(&stage, "publish rm s 8000:80 9999:99", 5, &["9999:99"]);
+    stage.assert_refused("publish rm s 8000:80 9999:99", 5, &["9999:99"]);
     assert_eq!(stage.inspect("s").publications.len(), 1);
     stage.ok(&format!("publish add s {many}"));
     assert_eq!(stage.inspect("s").publications.len(), 60);
@@ -216,16 +197,16 @@ fn what_is_on_no_published_network_publishes_nothing() {
     let traces = stage.traces().unwrap();
     for how in ["--host", "--network none", "--network inner"] {
         let line = format!("sandbox create --name s {how} -p 8080:80");
-        assert_refused(&stage, &line, 2, &["s"]);
+        stage.assert_refused(&line, 2, &["s"]);
     }
     for network in ["host", "none", "inner"] {
         let line = format!("run --rm --network {network} -p 8080:80 true");
-        assert_refused(&stage, &line, 125, &["network"]);
+        stage.assert_refused(&line, 125, &["network"]);
     }
     stage.assert_traces(&traces);
     stage.ok("sandbox create --name s --network inner");
-    assert_refused(&stage, "publish add s 8080:80", 2, &["internal"]);
-    assert_refused(&stage, "publish add nobody 8080:80", 5, &["nobody"]);
+    stage.assert_refused("publish add s 8080:80", 2, &["internal"]);
+    stage.assert_refused("publish add nobody 8080:80", 5, &["nobody"]);
     assert_eq!(stage.ok("ps --all --quiet"), "");
 }
 
@@ -236,7 +217,7 @@ fn a_plain_link_layer_without_icc_has_no_links() {
     stage.ok("sandbox create --name db --network m --expose 80");
     let traces = stage.traces().unwrap();
     let line = "sandbox create --name web --network m --link db";
-    assert_refused(&stage, line, 2, &["network m", "no link can open"]);
+    stage.assert_refused(line, 2, &["network m", "no link can open"]);
     stage.assert_traces(&traces);
 }
 
@@ -250,8 +231,7 @@ fn links_that_lead_in_a_ring_are_refused() {
     stage.ok("sandbox stop a");
     stage.ok("sandbox rm a");
     let traces = stage.traces().unwrap();
-    assert_refused(
-        &stage,
+    stage.assert_refused(
         "sandbox create --name a --network n --link c",
         2,
         &["lead back"],
