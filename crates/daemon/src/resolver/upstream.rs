@@ -29,14 +29,24 @@ pub(super) struct NoAnswer;
 /// What became of asking one server.
 type Outcome = Result<Message, Failure>;
 
+/// What is heard of a server that is being asked.
+enum News {
+    /// It should have answered by now; it may still.
+    Silent(Server),
+    /// It is not waited for any more.
+    Ended(Server, Outcome),
+}
+
 /// One question under way.
 struct Exchange {
     service: Rc<Service>,
     question: Question,
     begun: Instant,
-    results: UnboundedSender<(Server, Outcome)>,
-    /// Servers that are being asked.
+    results: UnboundedSender<News>,
+    /// Servers that should answer soon.
     asked: Vec<Server>,
+    /// How many are waited for, those included that have been silent for long.
+    open: usize,
 }
 
 /// Asks the servers until one has answered; the next as soon as those before are slow or have failed.
@@ -52,6 +62,7 @@ pub(super) async fn ask(
         begun: Instant::now(),
         results,
         asked: Vec::new(),
+        open: 0,
     };
     let steps = service.plan(&upstreams.servers);
     exchange.run(steps, arriving, &upstreams.servers).await
@@ -61,7 +72,7 @@ impl Exchange {
     async fn run(
         mut self,
         steps: Vec<Step<Server>>,
-        mut arriving: UnboundedReceiver<(Server, Outcome)>,
+        mut arriving: UnboundedReceiver<News>,
         preferred: &[Server],
     ) -> Result<(Message, Server), NoAnswer> {
         let deadline = self.begun + QUESTION_PATIENCE;
@@ -73,13 +84,14 @@ impl Exchange {
             let next = match next {
                 Some(_) if self.asked.is_empty() => Some(Instant::now()),
                 Some(at) => Some(at),
-                None if self.asked.is_empty() => return held.ok_or(NoAnswer),
+                None if self.asked.is_empty() && (self.open == 0 || held.is_some()) => {
+                    return held.ok_or(NoAnswer);
+                }
                 None => None,
             };
             tokio::select! {
-                Some((server, outcome)) = arriving.recv() => {
-                    self.forget(&server);
-                    let Ok(message) = outcome else { continue };
+                Some(news) = arriving.recv() => {
+                    let Some((server, message)) = self.hear(news) else { continue };
                     let doubtful = message.metadata.response_code == ResponseCode::NXDomain
                         && self.is_second_choice(&server, preferred);
                     if !doubtful {
@@ -95,6 +107,22 @@ impl Exchange {
                 () = sleep_until(deadline) => return held.ok_or(NoAnswer),
             }
         }
+    }
+
+    /// What it says for the question, if that is something.
+    fn hear(&mut self, news: News) -> Option<(Server, Message)> {
+        let (server, outcome) = match news {
+            News::Silent(server) => {
+                self.forget(&server);
+                return None;
+            }
+            News::Ended(server, outcome) => (server, outcome),
+        };
+        self.open -= 1;
+        if !matches!(outcome, Err(Failure::Silent)) {
+            self.forget(&server);
+        }
+        Some((server, outcome.ok()?))
     }
 
     fn forget(&mut self, server: &Server) {
@@ -113,6 +141,7 @@ impl Exchange {
     /// would look as good as one that was never asked.
     fn begin(&mut self, server: Server, deadline: Instant) {
         self.asked.push(server.clone());
+        self.open += 1;
         let attempt = Attempt {
             service: Rc::clone(&self.service),
             question: self.question.clone(),
@@ -127,7 +156,7 @@ impl Exchange {
                 () = left => Err(Failure::Unreachable),
             };
             // Fails when another was faster.
-            drop(results.send((server, outcome)));
+            drop(results.send(News::Ended(server, outcome)));
         });
     }
 }
@@ -163,17 +192,18 @@ struct Attempt {
 
 impl Attempt {
     /// Asks by a datagram, and by a connection where that says too little; remembers how the server did.
-    async fn run(&self, results: &UnboundedSender<(Server, Outcome)>) -> Outcome {
+    async fn run(&self, results: &UnboundedSender<News>) -> Outcome {
         let begun = Instant::now();
         let form = self.service.form(&self.server);
-        let mut verdict = self.by_datagram(form, begun + QUESTION_RETRY).await;
+        let soon = begun + QUESTION_RETRY;
+        let mut verdict = self.by_datagram(form, soon, results).await;
         if matches!(verdict, Ok(Verdict::NoEdns)) {
             self.service.found(&self.server, Quirk::Edns);
             let form = Form {
                 edns: false,
                 ..form
             };
-            verdict = self.by_datagram(form, begun + 2 * QUESTION_RETRY).await;
+            verdict = self.by_datagram(form, soon + QUESTION_RETRY, results).await;
         }
         // A connection is worth its while only if somebody still waits.
         if matches!(verdict, Ok(Verdict::Truncated | Verdict::OtherCase(_))) && !results.is_closed()
@@ -192,7 +222,8 @@ impl Attempt {
             Ok(Verdict::Unwilling(_) | Verdict::Garbled | Verdict::NoEdns) => Failure::Unwilling,
             // Only half of the answer is known.
             Ok(Verdict::Truncated | Verdict::OtherCase(_) | Verdict::Foreign) => Failure::Unwilling,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Failure::Silent,
+            // It was told when it should have answered.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::Silent),
             Err(error) => {
                 tracing::debug!(server = %self.server.address, %error, "a server cannot be asked");
                 Failure::Unreachable
@@ -204,7 +235,15 @@ impl Attempt {
 
     /// A socket for this question alone: with a port of the kernel's choice, and connected, so that nobody else's
     /// datagrams arrive.
-    async fn by_datagram(&self, form: Form, until: Instant) -> io::Result<Verdict> {
+    ///
+    /// A server that has not answered `soon` counts as silent, but what it says later is still heard while somebody
+    /// waits for it.
+    async fn by_datagram(
+        &self,
+        form: Form,
+        soon: Instant,
+        results: &UnboundedSender<News>,
+    ) -> io::Result<Verdict> {
         let outgoing = self.service.outgoing(&self.question, form)?;
         let _ours = self.service.remember(&outgoing);
         let talk = async {
@@ -222,7 +261,16 @@ impl Attempt {
                 }
             }
         };
-        timeout_at(until.min(self.deadline), talk).await?
+        tokio::pin!(talk);
+        if let Ok(verdict) = timeout_at(soon.min(self.deadline), &mut talk).await {
+            return verdict;
+        }
+        self.service.failed(&self.server, Failure::Silent);
+        drop(results.send(News::Silent(self.server.clone())));
+        tokio::select! {
+            verdict = timeout_at(self.deadline, talk) => verdict?,
+            () = results.closed() => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// The same over a connection, which nobody else can answer. Where the server takes none, what it said before
