@@ -1,6 +1,6 @@
 //! Servers that lie, stutter and stall: what of it reaches a client, and what is remembered.
 
-use std::io::Read;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -284,11 +284,10 @@ fn an_answer_of_64_kilobytes_gets_through() {
     // Own names are answered on the same connection, in whatever order.
     let mut stream = connect(&a);
     let queries = [&query, &Query::new("a", A)].map(|query| framed(&query.bytes()));
-    std::io::Write::write_all(&mut stream, &queries.concat()).unwrap();
+    stream.write_all(&queries.concat()).unwrap();
     let lengths = [0, 1].map(|_| read_framed(&mut stream).unwrap().len());
     assert!(lengths.iter().max().unwrap() > &64_000, "{lengths:?}");
     assert!(lengths.iter().min().unwrap() < &100, "{lengths:?}");
-    drop(stream.read(&mut []));
     stage.assert_in_place();
 }
 
