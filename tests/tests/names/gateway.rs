@@ -177,6 +177,7 @@ fn a_program_that_has_the_port_already_keeps_its_namespace_out() {
     }
     let asker = stage.sandbox("asker", "--network n --network g");
     let create = "sandbox create --name guest --netns /run/netns/foreign";
+    let settled = stage.traces().unwrap();
     for (address, tcp) in [
         ("127.0.0.11", false),
         ("127.0.0.11", true),
@@ -206,6 +207,8 @@ fn a_program_that_has_the_port_already_keeps_its_namespace_out() {
             assert!(!guest.addresses.is_empty());
             stage.ok("sandbox rm guest");
         }
+        // The kernel takes links away in its own time.
+        stage.assert_traces(&traces);
         // Nor does one that is there already get onto such a network.
         stage.ok(create);
         let traces = stage.traces().unwrap();
@@ -228,6 +231,7 @@ fn a_program_that_has_the_port_already_keeps_its_namespace_out() {
             stage.shell("ip netns exec foreign ss -Hlntu").is_empty()
         });
         stage.shell("ip netns del foreign");
+        stage.assert_traces(&settled);
     }
     stage.assert_in_place();
 }
