@@ -93,11 +93,15 @@ pub(crate) const NAMES_QUERY_BYTES_MAX: usize = 1_232;
 /// Largest datagram that is taken from another server, in bytes; we offer to take less.
 pub(crate) const NAMES_ANSWER_BYTES_MAX: usize = 4_096;
 
-/// Most connections with questions for names at once at one listener.
+/// Most connections with questions for names at once of one client at a listener.
 pub(crate) const NAMES_CONNECTIONS_EACH_MAX: usize = 64;
 
-/// Most answers of one connection that may wait for their client; more are lost to it.
-pub(crate) const NAMES_ANSWERS_WAITING_MAX: usize = 128;
+/// Most connections with questions for names at once at one listener, of all who ask there.
+pub(crate) const NAMES_CONNECTIONS_MAX: usize = 1_024;
+
+/// Bytes of answers that wait for the client of one connection, to which one more may be added; then nothing more is
+/// read, and answers of other servers are lost to it.
+pub(crate) const NAMES_WAITING_BYTES_MAX: usize = 32 << 10;
 
 /// How long a connection may be silent between two questions (RFC 7766, section 6.2.3).
 pub(crate) const NAMES_CONNECTION_IDLE: Duration = Duration::from_secs(10);

@@ -134,13 +134,14 @@ fn is_no_data(record_type: RecordType) -> bool {
     matches!(u16::from(record_type), 0 | 41 | 128..=254)
 }
 
-/// Whether a query is for an address under a name of one label. The world has no such hosts, and
-/// to ask it would tell it names of ours that were mistyped or are gone.
+/// Whether a query is for a host under a name of one label. The world has no such hosts, and to ask
+/// it would tell it names of ours that were mistyped or are gone. What is asked of top-level domains
+/// themselves goes on.
 fn is_unqualified(query: &Query<'_>) -> bool {
     let name = query.name.as_str();
-    let address = matches!(
+    let is_of_domains = matches!(
         query.record_type,
-        RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB
+        RecordType::NS | RecordType::SOA | RecordType::DS | RecordType::DNSKEY | RecordType::ANY
     );
-    address && !name.is_empty() && !name.contains('.')
+    !is_of_domains && !name.is_empty() && !name.contains('.')
 }

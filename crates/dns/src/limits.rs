@@ -74,7 +74,7 @@ pub const ANSWER_ALIASES_MAX: usize = 16;
 /// Letters in a name whose random case alone tells our own query.
 pub const FINGERPRINT_LETTERS_MIN: usize = 12;
 /// Networks of an asker whose names it sees.
-pub const VIEW_ZONES_MAX: usize = 64;
+pub const VIEW_ZONES_MAX: usize = 4_096;
 /// Link aliases of an asker.
 pub const VIEW_LINKS_MAX: usize = 256;
 /// Networks on which one owner has names.

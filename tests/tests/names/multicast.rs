@@ -105,3 +105,23 @@ fn only_networks_that_ask_for_it_answer_by_multicast() {
     assert!(gone, "d is gone and still told of");
     stage.assert_in_place();
 }
+
+#[test]
+fn a_network_is_told_of_no_address_on_another() {
+    let Some(stage) = Stage::start() else { return };
+    stage.ok("network create --mdns --multicast lan");
+    stage.ok("network create --mdns secret");
+    let c = stage.sandbox("c", "--network lan");
+    let d = stage.sandbox("d", "--network secret --network lan");
+    let on_lan = stage.inspect("d").endpoints.into_iter();
+    let on_lan = on_lan.filter(|endpoint| endpoint.network.name == "lan");
+    let on_lan: Vec<String> = on_lan.flat_map(|endpoint| endpoint.addresses).collect();
+    assert!(d.addresses.len() > on_lan.len());
+    for _ in 0..5 {
+        let (_, address) = answered(&c, "d.local", 1, 4);
+        assert!(
+            on_lan.iter().any(|own| own.starts_with(&address)),
+            "{address} is not one of {on_lan:?}"
+        );
+    }
+}

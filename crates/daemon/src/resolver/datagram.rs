@@ -42,15 +42,14 @@ struct Foreign {
 
 /// Answers what arrives at a socket, for ever.
 pub(super) async fn serve(service: Rc<Service>, place: Place, socket: Arc<UdpSocket>) {
-    let ready = socket.try_clone().and_then(tokio::net::UdpSocket::from_std);
-    let ready = match ready {
-        Ok(ready) => ready,
-        Err(error) => {
-            tracing::error!(?place, %error, "names cannot be asked for");
-            return;
+    let mut pause = Pause::default();
+    let ready = loop {
+        match socket.try_clone().and_then(tokio::net::UdpSocket::from_std) {
+            Ok(ready) => break ready,
+            // There are too many open files; what is asked waits.
+            Err(error) => pause.after(&error).await,
         }
     };
-    let mut pause = Pause::default();
     loop {
         if let Err(error) = ready.readable().await {
             tracing::error!(?place, %error, "names cannot be asked for any more");
@@ -107,8 +106,10 @@ fn take(service: &Rc<Service>, place: &Place, socket: &Arc<UdpSocket>) -> io::Re
             }
         }
     }
-    // What the socket does not take is lost, as datagrams may be.
+    // What the socket does not take is lost, as datagrams may be. It must not be left for the next socket, which is
+    // somebody else's.
     let sent = replies.send(socket);
+    replies.clear();
     drop(buffers);
     if let Err(error) = sent {
         tracing::debug!(?place, %error, "answers could not be sent");

@@ -5,16 +5,17 @@ use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tombolo_dns::answer::Question;
 use tombolo_dns::cache::{Found, Key};
-use tombolo_dns::proto::op::{Message, Query};
+use tombolo_dns::proto::op::{Message, Query, ResponseCode};
 use tombolo_dns::upstream::Joined;
 
 use super::book::{Asker, Server, Upstreams};
 use super::service::Service;
-use super::{stream, upstream};
+use super::stream::{self, Outbox};
+use super::upstream;
 
 /// Somebody who waits for an answer.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(super) enum Way {
     /// By a datagram, as long as the socket is open: it keeps the sandbox's namespace from going.
     Datagram(Weak<UdpSocket>, SocketAddr),
     /// Over the connection that the question came in by.
-    Stream(mpsc::Sender<Vec<u8>>),
+    Stream(Outbox),
     /// To somebody who asked by the API.
     Call(oneshot::Sender<Told>),
 }
@@ -69,7 +70,7 @@ impl Way {
             Self::Stream(answers) => {
                 let mut framed = Vec::with_capacity(told.answer.len() + 2);
                 stream::append(&mut framed, &told.answer);
-                drop(answers.try_send(framed));
+                answers.try_send(framed);
             }
             Self::Call(reply) => drop(reply.send(told)),
         }
@@ -108,7 +109,13 @@ pub(super) fn begin(service: &Rc<Service>, asker: &Asker, waiter: Waiter, loops:
 
 async fn exchange(service: Rc<Service>, key: Key, question: Question, upstreams: Arc<Upstreams>) {
     let outcome = upstream::ask(&service, &question, &upstreams).await;
-    service.keep(&key, outcome.as_ref().ok().map(|(message, _)| message));
+    match &outcome {
+        // Of a server that was not the first to ask: the first may know names that it does not.
+        Ok((message, server))
+            if is_missing(message) && upstreams.servers.first() != Some(server) => {}
+        Ok((message, _)) => service.keep(&key, Some(message)),
+        Err(_) => service.keep(&key, None),
+    }
     let stale = match &outcome {
         Ok(_) => None,
         Err(_) => service.recall_stale(&key),
@@ -122,6 +129,10 @@ async fn exchange(service: Rc<Service>, key: Key, question: Question, upstreams:
             (Err(_), None) => waiter.fail(),
         }
     }
+}
+
+fn is_missing(message: &Message) -> bool {
+    message.metadata.response_code == ResponseCode::NXDomain
 }
 
 /// What a client asks, without who asks and how.

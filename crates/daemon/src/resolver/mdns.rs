@@ -3,11 +3,14 @@
 //! multicast at all.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::BindToDevice;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt;
 use tokio::task::{JoinHandle, spawn_local};
@@ -61,6 +64,7 @@ impl Responders {
         // The old ones are to leave the port first.
         self.0.remove(&netns);
         let mut tasks = Vec::new();
+        let mut is_whole = true;
         for post in &posts {
             let families = [post.v4.map(|_| false), post.v6.map(|_| true)];
             for ipv6 in families.into_iter().flatten() {
@@ -72,12 +76,22 @@ impl Responders {
                     Err(error) => {
                         let interface = &post.interface;
                         tracing::warn!(%netns, interface, %error, "no multicast DNS here");
+                        is_whole = false;
                     }
                 }
             }
         }
         if !posts.is_empty() {
+            // What could not be had is tried again the next time.
+            let posts = if is_whole { posts } else { Vec::new() };
             self.0.insert(netns, (posts, tasks));
+        }
+    }
+
+    /// Has the responders of a namespace in whatever has its name now.
+    pub(super) fn open_again(&mut self, service: &Rc<Service>, netns: &Netns) {
+        if let Some((posts, _)) = self.0.remove(netns) {
+            self.set(service, netns.clone(), posts);
         }
     }
 }
@@ -92,6 +106,8 @@ fn open(
     let socket: OwnedFd = service.socket(netns, SocketKind::Datagram, ipv6)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, true)?;
+    // Questions on the sandbox's other networks are for the responders there.
+    setsockopt(&socket, BindToDevice, &OsString::from(&post.interface))?;
     let group = if ipv6 {
         let index = name_to_index(socket.as_fd(), &post.interface)?;
         sockopt::set_ipv6_v6only(&socket, true)?;

@@ -120,6 +120,10 @@ impl Service {
         self.memory.borrow_mut().failed(server, failure, self.now());
     }
 
+    pub(super) fn is_dead(&self, server: &Server) -> bool {
+        self.memory.borrow().is_dead(server)
+    }
+
     pub(super) fn found(&self, server: &Server, quirk: Quirk) {
         self.memory.borrow_mut().found(server, quirk, self.now());
     }
@@ -262,6 +266,8 @@ pub(super) async fn serve(service: Rc<Service>, mut commands: UnboundedReceiver<
     while let Some(command) = commands.recv().await {
         match command {
             Command::Listener(ListenerChange::Opened { key, udp, tcp }) => {
+                // Its namespace may be a new one of the same name.
+                responders.open_again(&service, &key.netns);
                 let place = Place::Listener(key.clone());
                 open.insert(key, Open::new(&service, &place, udp, tcp));
             }

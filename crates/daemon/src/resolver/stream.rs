@@ -1,14 +1,17 @@
 //! Questions over connections (RFC 7766): many on one, answered in any order.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tombolo_dns::answer::{Carrier, Decision, decide};
@@ -17,8 +20,8 @@ use super::book::Place;
 use super::forward::{self, Waiter, Way};
 use super::service::Service;
 use crate::limits::{
-    NAMES_ANSWERS_WAITING_MAX, NAMES_CONNECTION_IDLE, NAMES_CONNECTIONS_EACH_MAX,
-    NAMES_QUERY_BYTES_MAX, NAMES_READ_BYTES, NAMES_STALL,
+    NAMES_CONNECTION_IDLE, NAMES_CONNECTIONS_EACH_MAX, NAMES_CONNECTIONS_MAX,
+    NAMES_QUERY_BYTES_MAX, NAMES_READ_BYTES, NAMES_STALL, NAMES_WAITING_BYTES_MAX,
 };
 use crate::pause::Pause;
 
@@ -29,28 +32,47 @@ pub(super) async fn serve(
     place: Place,
     listener: Arc<std::net::TcpListener>,
 ) {
-    let listener = listener.try_clone().and_then(TcpListener::from_std);
-    let listener = match listener {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(?place, %error, "names cannot be asked for over connections");
-            return;
+    let mut pause = Pause::default();
+    let listener = loop {
+        match listener.try_clone().and_then(TcpListener::from_std) {
+            Ok(listener) => break listener,
+            // There are too many open files; what is asked waits.
+            Err(error) => pause.after(&error).await,
         }
     };
     // They end with the listener: an open connection would keep the sandbox's namespace from going.
     let mut open = JoinSet::new();
-    let mut pause = Pause::default();
+    let mut shares: HashMap<IpAddr, usize> = HashMap::new();
     loop {
         let accepted = tokio::select! {
-            Some(_ended) = open.join_next() => continue,
+            Some(ended) = open.join_next() => {
+                let share = ended.ok().and_then(|client| shares.get_mut(&client));
+                if let Some(count) = share {
+                    *count -= 1;
+                }
+                shares.retain(|_, count| *count > 0);
+                continue;
+            }
             accepted = listener.accept() => accepted,
             () = service.until_ending() => break,
         };
         match accepted {
             Ok((stream, client)) => {
                 pause.reset();
-                if open.len() < NAMES_CONNECTIONS_EACH_MAX {
-                    open.spawn_local(converse(Rc::clone(&service), place.clone(), stream, client));
+                let client = client.ip();
+                // At a gateway, strangers take nobody's place.
+                let is_known = service.shared.read().asker(&place, client).is_some();
+                let share = shares.get(&client).copied().unwrap_or_default();
+                let has_room =
+                    share < NAMES_CONNECTIONS_EACH_MAX && open.len() < NAMES_CONNECTIONS_MAX;
+                if is_known && has_room {
+                    *shares.entry(client).or_default() += 1;
+                    let talk = converse(Rc::clone(&service), place.clone(), stream, client);
+                    open.spawn_local(async move {
+                        // A client that breaks off is nothing to tell.
+                        drop(talk.await);
+                        client
+                    });
                 }
             }
             // It was shut down, because it is about to be closed.
@@ -65,14 +87,14 @@ async fn converse(
     service: Rc<Service>,
     place: Place,
     stream: TcpStream,
-    client: SocketAddr,
+    client: IpAddr,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    let (answers, waiting) = channel(NAMES_ANSWERS_WAITING_MAX);
+    let (answers, waiting) = outbox();
     let reading = async {
         tokio::select! {
-            done = listen(&service, place, reader, client.ip(), answers) => done,
+            done = listen(&service, place, reader, client, answers) => done,
             () = service.until_ending() => Ok(()),
         }
     };
@@ -92,7 +114,7 @@ async fn listen(
     place: Place,
     mut reader: OwnedReadHalf,
     client: IpAddr,
-    answers: Sender<Vec<u8>>,
+    answers: Outbox,
 ) -> io::Result<()> {
     let mut arrived = Vec::with_capacity(NAMES_READ_BYTES);
     let mut until = Instant::now() + NAMES_CONNECTION_IDLE;
@@ -110,6 +132,9 @@ async fn listen(
                 return Ok(());
             }
             rest = after;
+            if own.len() >= NAMES_WAITING_BYTES_MAX {
+                answers.send(std::mem::take(&mut own)).await?;
+            }
         }
         let taken = arrived.len() - rest.len();
         arrived.drain(..taken);
@@ -122,8 +147,8 @@ async fn listen(
             };
             until = Instant::now() + longest;
         }
-        if !own.is_empty() && answers.send(own).await.is_err() {
-            return Ok(());
+        if !own.is_empty() {
+            answers.send(own).await?;
         }
     }
 }
@@ -146,7 +171,7 @@ fn take(
     service: &Rc<Service>,
     (place, client): (&Place, IpAddr),
     query: &[u8],
-    (own, answers): (&mut Vec<u8>, &Sender<Vec<u8>>),
+    (own, answers): (&mut Vec<u8>, &Outbox),
 ) -> bool {
     let (decision, asker) = {
         let book = service.shared.read();
@@ -179,9 +204,63 @@ pub(super) fn append(all: &mut Vec<u8>, answer: &[u8]) {
     }
 }
 
-async fn reply(mut writer: OwnedWriteHalf, mut waiting: Receiver<Vec<u8>>) -> io::Result<()> {
+/// Where the answers of a connection wait for their client, as many bytes as there may be.
+#[derive(Debug, Clone)]
+pub(super) struct Outbox {
+    sender: UnboundedSender<Vec<u8>>,
+    room: Rc<Room>,
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+struct Room {
+    bytes: Cell<usize>,
+    freed: Notify,
+}
+
+fn outbox() -> (Outbox, (UnboundedReceiver<Vec<u8>>, Rc<Room>)) {
+    let (sender, receiver) = unbounded_channel();
+    let room = Rc::<Room>::default();
+    let outbox = Outbox {
+        sender,
+        room: Rc::clone(&room),
+    };
+    (outbox, (receiver, room))
+}
+
+impl Outbox {
+    /// Lets answers wait, once there is room for them.
+    async fn send(&self, answers: Vec<u8>) -> io::Result<()> {
+        while self.room.bytes.get() >= NAMES_WAITING_BYTES_MAX {
+            self.room.freed.notified().await;
+        }
+        self.put(answers)
+    }
+
+    /// Lets an answer wait if there is room; a client that does not take its answers does without.
+    pub(super) fn try_send(&self, answer: Vec<u8>) {
+        if self.room.bytes.get() < NAMES_WAITING_BYTES_MAX {
+            // The client may have left.
+            drop(self.put(answer));
+        }
+    }
+
+    fn put(&self, answers: Vec<u8>) -> io::Result<()> {
+        let bytes = &self.room.bytes;
+        bytes.set(bytes.get() + answers.len());
+        let sent = self.sender.send(answers);
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+async fn reply(
+    mut writer: OwnedWriteHalf,
+    (mut waiting, room): (UnboundedReceiver<Vec<u8>>, Rc<Room>),
+) -> io::Result<()> {
     while let Some(answers) = waiting.recv().await {
         timeout(NAMES_STALL, writer.write_all(&answers)).await??;
+        room.bytes.set(room.bytes.get() - answers.len());
+        room.freed.notify_one();
     }
     Ok(())
 }
@@ -204,6 +283,24 @@ mod tests {
             assert_eq!(whole(&rest[..cut]).unwrap(), None, "{cut}");
         }
         assert_eq!(whole(rest).unwrap(), Some((&b"three"[..], &[][..])));
+    }
+
+    #[tokio::test]
+    async fn answers_wait_as_far_as_there_is_room() {
+        let (outbox, (mut waiting, room)) = outbox();
+        let soon = std::time::Duration::from_millis(20);
+        outbox.send(vec![0; NAMES_WAITING_BYTES_MAX]).await.unwrap();
+        outbox.try_send(vec![1]);
+        let own = outbox.send(vec![2]);
+        tokio::pin!(own);
+        assert!(timeout(soon, &mut own).await.is_err(), "there is room");
+        let first = waiting.recv().await.unwrap();
+        room.bytes.set(room.bytes.get() - first.len());
+        room.freed.notify_one();
+        own.await.unwrap();
+        assert_eq!(waiting.recv().await, Some(vec![2]), "the other was lost");
+        drop(waiting);
+        assert!(outbox.send(vec![3]).await.is_err(), "the client left");
     }
 
     #[test]

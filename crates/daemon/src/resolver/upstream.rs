@@ -134,7 +134,11 @@ impl Exchange {
     /// Whether a server that is preferred to this one is being asked.
     fn is_second_choice(&self, server: &Server, preferred: &[Server]) -> bool {
         let before = preferred.iter().take_while(|other| *other != server);
-        before.into_iter().any(|other| self.asked.contains(other))
+        // One that was silent before may be asked beside the others, and is not waited for.
+        let counts = |other: &&Server| !self.service.is_dead(other);
+        before
+            .filter(counts)
+            .any(|other| self.asked.contains(other))
     }
 
     /// Asks a server. It goes on when another was faster, for as long as a server is given: one that never answers
@@ -194,15 +198,12 @@ impl Attempt {
     /// Asks by a datagram, and by a connection where that says too little; remembers how the server did.
     async fn run(&self, results: &UnboundedSender<News>) -> Outcome {
         let begun = Instant::now();
-        let form = self.service.form(&self.server);
+        let mut form = self.service.form(&self.server);
         let soon = begun + QUESTION_RETRY;
         let mut verdict = self.by_datagram(form, soon, results).await;
         if matches!(verdict, Ok(Verdict::NoEdns)) {
             self.service.found(&self.server, Quirk::Edns);
-            let form = Form {
-                edns: false,
-                ..form
-            };
+            form.edns = false;
             verdict = self.by_datagram(form, soon + QUESTION_RETRY, results).await;
         }
         // A connection is worth its while only if somebody still waits.
@@ -219,11 +220,18 @@ impl Attempt {
                 self.service.answered(&self.server, took);
                 return Ok(message);
             }
+            // It says that of the name, not of itself: whoever asks for broken names must not set a server back.
+            Ok(Verdict::Unwilling(ResponseCode::ServFail)) => return Err(Failure::Unwilling),
             Ok(Verdict::Unwilling(_) | Verdict::Garbled | Verdict::NoEdns) => Failure::Unwilling,
             // Only half of the answer is known.
             Ok(Verdict::Truncated | Verdict::OtherCase(_) | Verdict::Foreign) => Failure::Unwilling,
             // It was told when it should have answered.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::Silent),
+            // We could not ask: no fault of the server's.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                tracing::debug!(%error, "no question can be sent");
+                return Err(Failure::Unreachable);
+            }
             Err(error) => {
                 tracing::debug!(server = %self.server.address, %error, "a server cannot be asked");
                 Failure::Unreachable
@@ -295,7 +303,8 @@ impl Attempt {
 
     fn socket(&self, kind: SocketKind) -> io::Result<OwnedFd> {
         let Server { address, via } = &self.server;
-        self.service.socket(via, kind, address.is_ipv6())
+        let socket = self.service.socket(via, kind, address.is_ipv6());
+        socket.map_err(|error| io::Error::new(io::ErrorKind::ResourceBusy, error))
     }
 
     async fn converse(&self, outgoing: &Outgoing) -> io::Result<Vec<u8>> {

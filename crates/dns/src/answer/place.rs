@@ -65,7 +65,6 @@ const PUBLIC: &[&str] = &[
     "tech",
     "tools",
     "video",
-    "web",
     "world",
     "xyz",
     "zone",
