@@ -7,7 +7,8 @@ use tombolo_dns::hosts::{ExtraHost, Hosts};
 
 fuzz_target!(|data: &[u8]| {
     let hosts = Hosts::parse(data);
-    assert_eq!(Hosts::parse(hosts.render().as_bytes()), hosts);
+    let again = Hosts::parse(hosts.render().as_bytes());
+    assert_eq!(again.entries(), hosts.entries());
     if let Ok(text) = str::from_utf8(data) {
         let _ = text.parse::<ExtraHost>();
     }

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use libfuzzer_sys::fuzz_target;
-use tombolo_dns::resolv_conf::{Overrides, ResolvConf, SandboxFacts};
+use tombolo_dns::resolv_conf::{ResolvConf, SandboxFacts};
 
 fuzz_target!(|data: &[u8]| {
     let conf = ResolvConf::parse(data);
@@ -17,8 +17,8 @@ fuzz_target!(|data: &[u8]| {
     };
     let listen = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
     for made in [
-        conf.for_sandbox(&Overrides::default(), &facts),
-        conf.for_resolver(&Overrides::default(), listen, &facts.fallback),
+        conf.for_sandbox(&[], &facts),
+        conf.for_resolver(&[], &[listen], &facts.fallback),
     ] {
         assert_eq!(&ResolvConf::parse(made.render().as_bytes()), made.conf());
     }

@@ -34,7 +34,7 @@ use query::{Fault, Query};
 use writer::{Writer, extended};
 
 pub use query::ClientEdns;
-pub use question::{Question, QuestionKey};
+pub use question::Question;
 
 /// How a query came, and so how its answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

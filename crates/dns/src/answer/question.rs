@@ -11,9 +11,6 @@ use super::Carrier;
 use super::query::{Asked, ClientEdns, Query};
 use super::writer::{Writer, extended, flag};
 
-/// Bytes of the type and class after the name in a question.
-const TAIL_BYTES: usize = 4;
-
 /// A query that others have to be asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -23,25 +20,6 @@ pub struct Question {
     class: DNSClass,
     /// Name, type and class as the client wrote them.
     wire: Box<[u8]>,
-}
-
-/// What makes two questions the same: they have the same answer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QuestionKey {
-    /// The name as it is in a message, in lower case.
-    name: Box<[u8]>,
-    record_type: u16,
-    class: u16,
-    dnssec_ok: bool,
-    checking_disabled: bool,
-}
-
-impl QuestionKey {
-    /// How many bytes the name has in a message.
-    #[must_use]
-    pub const fn name_bytes(&self) -> usize {
-        self.name.len()
-    }
 }
 
 impl Question {
@@ -122,39 +100,10 @@ impl Question {
         self.asked.limit()
     }
 
-    /// What makes this question the same as another.
-    #[must_use]
-    pub fn key(&self) -> QuestionKey {
-        let name = self.wire.split_last_chunk::<TAIL_BYTES>();
-        QuestionKey {
-            // Lengths of labels are below every letter, so they stay what they are.
-            name: name
-                .map_or(&[][..], |(name, _)| name)
-                .to_ascii_lowercase()
-                .into(),
-            record_type: self.record_type.into(),
-            class: self.class.into(),
-            dnssec_ok: self.dnssec_ok(),
-            checking_disabled: self.asked.checking_disabled,
-        }
-    }
-
-    /// The answer that the client may not ask this.
-    #[must_use]
-    pub fn refused(&self) -> Vec<u8> {
-        self.error(ResponseCode::Refused, extended::PROHIBITED)
-    }
-
     /// The answer that no server could be asked or none answered.
     #[must_use]
     pub fn failed(&self) -> Vec<u8> {
         self.error(ResponseCode::ServFail, extended::NO_REACHABLE_AUTHORITY)
-    }
-
-    /// The answer that the network gave an error on the way to the servers.
-    #[must_use]
-    pub fn failed_on_the_way(&self) -> Vec<u8> {
-        self.error(ResponseCode::ServFail, extended::NETWORK_ERROR)
     }
 
     /// The answer made of another server's message: with the client's id and its way to write the

@@ -23,8 +23,6 @@ pub(super) mod extended {
     pub(in super::super) const NOT_AUTHORITATIVE: u16 = 20;
     /// No server answered.
     pub(in super::super) const NO_REACHABLE_AUTHORITY: u16 = 22;
-    /// The network gave an error.
-    pub(in super::super) const NETWORK_ERROR: u16 = 23;
 }
 
 /// The sections after the question.

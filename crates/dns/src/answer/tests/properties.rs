@@ -151,13 +151,7 @@ fn check(query: &[u8], view: &View, carrier: Carrier, turn: u32) -> Result<(), T
                     "{name}"
                 );
             }
-            for bytes in [
-                question.refused(),
-                question.failed(),
-                question.failed_on_the_way(),
-            ] {
-                check_answer(&bytes, query, carrier)?;
-            }
+            check_answer(&question.failed(), query, carrier)?;
         }
     }
     Ok(())

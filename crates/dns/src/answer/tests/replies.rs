@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::rdata::{A, CNAME, NULL};
 
@@ -62,28 +60,6 @@ fn a_question_tells_what_the_client_wants() {
         (question.carrier(), question.limit()),
         (Carrier::Datagram, 900)
     );
-}
-
-#[test]
-fn questions_with_the_same_answer_have_the_same_key() {
-    let base = query("www.example.org.", T::A);
-    let key = |message: &Message| question_of(decide_as(&view(), message, 0)).key();
-    let mut same = with_edns(query("WWW.example.ORG.", T::A), 4096, false);
-    same.metadata.id = 9;
-    same.metadata.authentic_data = true;
-    assert_eq!(key(&base), key(&same));
-    let mut unchecked = base.clone();
-    unchecked.metadata.checking_disabled = true;
-    let different = [
-        base.clone(),
-        query("www.example.com.", T::A),
-        query("example.org.", T::A),
-        query("www.example.org.", T::AAAA),
-        with_edns(base, 1232, true),
-        unchecked,
-    ];
-    let keys: BTreeSet<_> = different.iter().map(key).collect();
-    assert_eq!(keys.len(), different.len());
 }
 
 #[test]
