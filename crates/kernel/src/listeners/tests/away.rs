@@ -35,27 +35,23 @@ fn all_opened(kernel: &Kernel) -> BTreeMap<ListenerKey, Listener> {
     opened.try_iter().map(pair).collect()
 }
 
+/// A namespace of somebody else, under a name in the fixture's directory.
+fn foreign(fixture: &Fixture, name: &str) -> Netns {
+    let file = fixture.directory().join(name);
+    std::fs::write(&file, "").unwrap();
+    let netns = format!("--net={}", file.display());
+    run("unshare", &[&netns, "ip", "link", "set", "lo", "up"]);
+    Netns::Adopted {
+        inode: crate::netns_inode(&file).unwrap(),
+        path: file.into(),
+    }
+}
+
 #[test]
 fn questions_wait_for_the_next_daemon_netns() {
     on_host(|fixture| {
         let mut kernel = open(fixture);
-        let file = fixture.directory().join("foreign");
-        std::fs::write(&file, "").unwrap();
-        run(
-            "unshare",
-            &[
-                &format!("--net={}", file.display()),
-                "ip",
-                "link",
-                "set",
-                "lo",
-                "up",
-            ],
-        );
-        let foreign = Netns::Adopted {
-            inode: crate::netns_inode(&file).unwrap(),
-            path: file.into(),
-        };
+        let foreign = foreign(fixture, "foreign");
         let keys = [
             key(&owned("sb1"), RESOLVER),
             key(&owned("sb1"), "::1"),
@@ -179,23 +175,7 @@ fn without_a_keeper_they_end_with_the_daemon_netns() {
 fn one_whose_name_is_too_long_is_not_kept_netns() {
     on_host(|fixture| {
         let kernel = open(fixture);
-        let file = fixture.directory().join("x".repeat(250));
-        std::fs::write(&file, "").unwrap();
-        run(
-            "unshare",
-            &[
-                &format!("--net={}", file.display()),
-                "ip",
-                "link",
-                "set",
-                "lo",
-                "up",
-            ],
-        );
-        let foreign = Netns::Adopted {
-            inode: crate::netns_inode(&file).unwrap(),
-            path: file.into(),
-        };
+        let foreign = foreign(fixture, &"x".repeat(250));
         let keys = [key(&foreign, RESOLVER), key(&Netns::Host, RESOLVER)];
         let mut wanted = Objects::new();
         keys.iter().for_each(|key| put(&mut wanted, key));
