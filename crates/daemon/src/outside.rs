@@ -89,8 +89,7 @@ impl Outside {
             if let Err(error) = self.files.write(controller, sandbox, &names) {
                 tracing::warn!(sandbox = %id, %error, "files cannot be written");
             }
-            let ttl_seconds = self.resolution.ttl_seconds();
-            let entry = resolver::entry(controller, sandbox, &names, ttl_seconds);
+            let entry = resolver::entry(controller, sandbox, &names);
             self.resolver.set(id, entry);
         }
         let tasks = controller.relay_tasks(id);

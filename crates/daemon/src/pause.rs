@@ -15,6 +15,16 @@ pub(crate) struct Pause(Duration);
 impl Pause {
     const SHORTEST: Duration = Duration::from_millis(5);
 
+    /// What `make` gives, however often it fails before, as while there are too many open files.
+    pub(crate) async fn until_had<T>(&mut self, make: impl Fn() -> io::Result<T>) -> T {
+        loop {
+            match make() {
+                Ok(made) => return made,
+                Err(error) => self.after(&error).await,
+            }
+        }
+    }
+
     pub(crate) fn reset(&mut self) {
         self.0 = Duration::ZERO;
     }

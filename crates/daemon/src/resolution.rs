@@ -26,7 +26,6 @@ type Stamp = Option<(u64, u64, i64, i64, u64)>;
 #[derive(Debug)]
 pub(crate) struct Resolution {
     daemon: Overrides,
-    ttl_seconds: u32,
     host: ResolvConf,
     stamps: [Stamp; 3],
 }
@@ -34,11 +33,8 @@ pub(crate) struct Resolution {
 impl Resolution {
     /// Reads the host's settings; the daemon's were checked with its configuration.
     pub(crate) fn new(defaults: &Dns) -> Self {
-        let servers: Vec<String> = defaults.servers.iter().map(ToString::to_string).collect();
-        let daemon = Overrides::parse(&servers, &defaults.searches, &defaults.options);
         Self {
-            daemon: daemon.unwrap_or_default(),
-            ttl_seconds: defaults.ttl_seconds,
+            daemon: overrides(&defaults.servers, &defaults.searches, &defaults.options),
             host: host_settings(),
             stamps: stamps(),
         }
@@ -55,11 +51,6 @@ impl Resolution {
         let changed = self.host != host;
         self.host = host;
         changed
-    }
-
-    /// Seconds for which answers about our own names hold.
-    pub(crate) fn ttl_seconds(&self) -> u32 {
-        self.ttl_seconds
     }
 
     /// What holds for those who are asked for nothing of their own.

@@ -31,8 +31,6 @@ pub struct Responder {
     pub zone: ZoneId,
     /// Whose it is.
     pub owner: OwnerId,
-    /// Seconds for which its answers hold.
-    pub ttl_seconds: u32,
 }
 
 /// Who has sent a query.
@@ -60,16 +58,22 @@ struct Asked {
 }
 
 impl Responder {
-    /// The response to the bytes of a query, if there is anything to say.
+    /// The response to the bytes of a query, if there is anything to say; it holds for `ttl_seconds`.
     #[must_use]
-    pub fn respond(&self, names: &Names, query: &[u8], sender: Sender) -> Option<Response> {
+    pub fn respond(
+        &self,
+        (names, ttl_seconds): (&Names, u32),
+        query: &[u8],
+        sender: Sender,
+    ) -> Option<Response> {
         let (id, asked, known) = read(query)?;
         let table = names.table(self.zone)?;
         // A plain resolver that knows nothing of multicast (section 6.7).
         let legacy = sender.port != PORT;
         let mut records: Vec<Record> = Vec::new();
         for question in &asked {
-            for record in self.records(table, &question.query, sender.is_own) {
+            for data in self.data(table, &question.query, sender.is_own) {
+                let record = Record::from_rdata(question.query.name.clone(), ttl_seconds, data);
                 let is_known = known.iter().any(|known| suppresses(known, &record));
                 if !is_known && !records.contains(&record) {
                     records.push(record);
@@ -96,18 +100,17 @@ impl Responder {
         })
     }
 
-    fn records(&self, table: &Table, query: &Query, is_own: bool) -> Vec<Record> {
+    fn data(&self, table: &Table, query: &Query, is_own: bool) -> Vec<RData> {
         let text = query.name.to_ascii().to_ascii_lowercase();
         let text = text.trim_end_matches('.');
         let speaks_for = |held: &&Arc<Held>| is_own || held.owner == self.owner;
         let wants = |kind| query.query_type == kind || query.query_type == RecordType::ANY;
-        let record = |data| Record::from_rdata(query.name.clone(), self.ttl_seconds, data);
         if let Some(reverse) = reverse::parse(text) {
             let holders = table.at(reverse.address).iter().filter(speaks_for);
             let names = holders.filter_map(|held| local_name(held.canonical()));
             return names
                 .filter(|_| wants(RecordType::PTR))
-                .map(|name| record(RData::PTR(PTR(name))))
+                .map(|name| RData::PTR(PTR(name)))
                 .collect();
         }
         let name = text
@@ -122,7 +125,7 @@ impl Responder {
             IpAddr::V4(v4) => wants(RecordType::A).then_some(RData::A(A(*v4))),
             IpAddr::V6(v6) => wants(RecordType::AAAA).then_some(RData::AAAA(AAAA(*v6))),
         });
-        data.map(record).collect()
+        data.collect()
     }
 }
 
@@ -174,6 +177,7 @@ mod tests {
     use crate::names::{Registration, Zone};
 
     const ZONE: ZoneId = ZoneId(1);
+    const TTL: u32 = 10;
     const OWN: Sender = Sender {
         is_own: true,
         port: PORT,
@@ -208,7 +212,6 @@ mod tests {
         Responder {
             zone: ZONE,
             owner: OwnerId(1),
-            ttl_seconds: 10,
         }
     }
 
@@ -224,7 +227,7 @@ mod tests {
     }
 
     fn ask(name: &str, kind: RecordType, sender: Sender) -> Vec<String> {
-        let response = web().respond(&names(), &query(&[(name, kind, false)]), sender);
+        let response = web().respond((&names(), TTL), &query(&[(name, kind, false)]), sender);
         let Some(response) = response else {
             return Vec::new();
         };
@@ -266,7 +269,7 @@ mod tests {
         let respond = |query: &[u8], port| {
             let is_own = true;
             web()
-                .respond(&names, query, Sender { is_own, port })
+                .respond((&names, TTL), query, Sender { is_own, port })
                 .unwrap()
         };
         let everybody = respond(&query(&[("web.local.", RecordType::A, false)]), PORT);
@@ -293,7 +296,7 @@ mod tests {
             let name = Name::from_ascii("web.local.").unwrap();
             let data = RData::A(A("10.0.0.2".parse().unwrap()));
             message.add_answer(Record::from_rdata(name, ttl, data));
-            web().respond(&names, &message.to_vec().unwrap(), OWN)
+            web().respond((&names, TTL), &message.to_vec().unwrap(), OWN)
         };
         assert_eq!(known(5), None);
         assert!(known(4).is_some());
@@ -304,15 +307,15 @@ mod tests {
         let one = ("web.local.", RecordType::A, false);
         let names = names();
         let most = query(&vec![one; limits::MDNS_QUESTIONS_MAX]);
-        assert!(web().respond(&names, &most, OWN).is_some());
+        assert!(web().respond((&names, TTL), &most, OWN).is_some());
         let more = query(&vec![one; limits::MDNS_QUESTIONS_MAX + 1]);
-        assert_eq!(web().respond(&names, &more, OWN), None);
+        assert_eq!(web().respond((&names, TTL), &more, OWN), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), port: u16) {
-            let _ = web().respond(&names(), &bytes, Sender { is_own: true, port });
+            let _ = web().respond((&names(), TTL), &bytes, Sender { is_own: true, port });
         }
 
         #[test]
@@ -320,7 +323,7 @@ mod tests {
             let mut bytes = query(&[("web.local.", RecordType::A, false), ("db.local.", RecordType::ANY, true)]);
             let at = at % bytes.len();
             bytes[at] = byte;
-            if let Some(response) = web().respond(&names(), &bytes, OWN) {
+            if let Some(response) = web().respond((&names(), TTL), &bytes, OWN) {
                 prop_assert!(Message::from_vec(&response.bytes).is_ok());
             }
         }

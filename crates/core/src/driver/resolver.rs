@@ -72,21 +72,17 @@ pub fn place(sandbox: &Sandbox, endpoints: &[(&Network, &Endpoint)]) -> Place {
     if sandbox.spec.netns == SandboxNetns::Host {
         return Place::Off;
     }
-    let networks: Vec<&Network> = endpoints
-        .iter()
-        .filter(|(_, endpoint)| endpoint.attachment.is_some())
-        .map(|(network, _)| *network)
-        .filter(|n| n.spec.driver == Driver::Bridge && n.spec.dns.resolver != ResolverAt::Off)
-        .collect();
+    let attached = endpoints.iter().filter(|(_, e)| e.attachment.is_some());
+    let mut networks = attached.map(|(network, _)| *network);
     let serves_names = serves_names(sandbox);
-    let found = networks.iter().find_map(|network| {
-        match network.spec.dns.resolver {
-            ResolverAt::Sandbox if !serves_names => return Some(Place::Sandbox),
-            ResolverAt::Sandbox | ResolverAt::Off => return None,
-            ResolverAt::Gateway => {}
+    let found = networks.find_map(|network| match network.spec.dns.resolver {
+        _ if network.spec.driver != Driver::Bridge => None,
+        ResolverAt::Sandbox => (!serves_names).then_some(Place::Sandbox),
+        ResolverAt::Gateway => {
+            let addresses = gateway_addresses(network);
+            (!addresses.is_empty()).then_some(Place::Gateway(addresses))
         }
-        let addresses = gateway_addresses(network);
-        (!addresses.is_empty()).then_some(Place::Gateway(addresses))
+        ResolverAt::Off => None,
     });
     found.unwrap_or(Place::Off)
 }

@@ -103,8 +103,13 @@ impl Sandbox {
     pub fn hostname(&self) -> String {
         match &self.spec.hostname {
             Some(hostname) => hostname.clone(),
-            None => self.id.to_string()[..12].to_owned(),
+            None => self.short_id(),
         }
+    }
+
+    /// The first twelve digits of the id.
+    pub fn short_id(&self) -> String {
+        self.id.to_string()[..12].to_owned()
     }
 
     /// The file name of a namespace that we make for it.

@@ -1,11 +1,12 @@
 //! Who may ask and what names there are: written by the engine, read by the resolver's thread for each batch of
 //! queries.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tombolo_core::id::SandboxId;
+use tombolo_dns::answer::{Carrier, Decision, decide};
 use tombolo_dns::names::{Names, OwnerId, Registration, Zone, ZoneId};
 use tombolo_dns::view::{Settings, View};
 use tombolo_netstate::Netns;
@@ -142,8 +143,9 @@ impl Book {
 
     /// Replaces all networks; the host sees the names of all of them, in this order.
     pub(super) fn set_zones(&mut self, zones: Vec<(ZoneId, Zone)>) {
+        let kept: BTreeSet<ZoneId> = zones.iter().map(|(id, _)| *id).collect();
         for id in &self.host.view.zones {
-            if zones.iter().all(|(other, _)| other != id) {
+            if !kept.contains(id) {
                 self.names.remove_zone(*id);
             }
         }
@@ -168,6 +170,18 @@ impl Book {
             }
             Place::Listener(key) => self.askers.get(&key.netns),
         }
+    }
+
+    /// What becomes of the bytes of a query.
+    pub(super) fn decide(
+        &self,
+        asker: &Asker,
+        query: &[u8],
+        carrier: Carrier,
+        turn: u32,
+    ) -> Decision {
+        let (names, settings) = (&self.names, &self.settings);
+        decide(names, &asker.view, settings, query, carrier, turn)
     }
 
     /// Who a sandbox is when it asks; the host for none.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use tombolo_core::id::SandboxId;
-use tombolo_dns::answer::{Carrier, Decision, decide};
+use tombolo_dns::answer::{Carrier, Decision};
 use tombolo_dns::proto::op::{Message, MessageType, OpCode, Query};
 use tombolo_dns::proto::rr::{Name, RecordType};
 
@@ -60,18 +60,7 @@ pub(super) fn begin(service: &Rc<Service>, call: Call, reply: oneshot::Sender<An
         drop(reply.send(answered(None, Source::Own)));
         return;
     };
-    let decision = {
-        let book = service.shared.read();
-        let (carrier, turn) = (Carrier::Stream, service.turn());
-        decide(
-            &book.names,
-            &asker.view,
-            &book.settings,
-            &query,
-            carrier,
-            turn,
-        )
-    };
+    let decision = (service.shared.read()).decide(&asker, &query, Carrier::Stream, service.turn());
     match decision {
         Decision::Answer(answer) => drop(reply.send(answered(Some(answer), Source::Own))),
         Decision::Ignore => drop(reply.send(answered(None, Source::Own))),

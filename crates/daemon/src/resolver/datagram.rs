@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::task::coop::consume_budget;
-use tombolo_dns::answer::{Carrier, Decision, Question, decide};
+use tombolo_dns::answer::{Carrier, Decision, Question};
 use tombolo_kernel::datagrams::{Batch, Replies};
 
 use super::book::{Asker, Place};
@@ -43,13 +43,8 @@ struct Foreign {
 /// Answers what arrives at a socket, for ever.
 pub(super) async fn serve(service: Rc<Service>, place: Place, socket: Arc<UdpSocket>) {
     let mut pause = Pause::default();
-    let ready = loop {
-        match socket.try_clone().and_then(tokio::net::UdpSocket::from_std) {
-            Ok(ready) => break ready,
-            // There are too many open files; what is asked waits.
-            Err(error) => pause.after(&error).await,
-        }
-    };
+    let copy = || socket.try_clone().and_then(tokio::net::UdpSocket::from_std);
+    let ready = pause.until_had(copy).await;
     loop {
         if let Err(error) = ready.readable().await {
             tracing::error!(?place, %error, "names cannot be asked for any more");
@@ -84,16 +79,7 @@ fn take(service: &Rc<Service>, place: &Place, socket: &Arc<UdpSocket>) -> io::Re
             let Some(asker) = book.asker(place, from.ip()) else {
                 continue;
             };
-            let turn = service.turn();
-            let decision = decide(
-                &book.names,
-                &asker.view,
-                &book.settings,
-                query,
-                Carrier::Datagram,
-                turn,
-            );
-            match decision {
+            match book.decide(asker, query, Carrier::Datagram, service.turn()) {
                 // There is room for as many as were taken.
                 Decision::Answer(answer) => drop(replies.push(&answer, from)),
                 Decision::Forward(question) => foreign.push(Foreign {

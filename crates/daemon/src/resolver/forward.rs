@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tombolo_dns::answer::Question;
 use tombolo_dns::cache::{Found, Key};
-use tombolo_dns::proto::op::{Message, Query, ResponseCode};
+use tombolo_dns::proto::op::{Message, Query};
 use tombolo_dns::upstream::Joined;
 
 use super::book::{Asker, Server, Upstreams};
@@ -112,7 +112,7 @@ async fn exchange(service: Rc<Service>, key: Key, question: Question, upstreams:
     match &outcome {
         // Of a server that was not the first to ask: the first may know names that it does not.
         Ok((message, server))
-            if is_missing(message) && upstreams.servers.first() != Some(server) => {}
+            if upstream::is_missing(message) && upstreams.servers.first() != Some(server) => {}
         Ok((message, _)) => service.keep(&key, Some(message)),
         Err(_) => service.keep(&key, None),
     }
@@ -129,10 +129,6 @@ async fn exchange(service: Rc<Service>, key: Key, question: Question, upstreams:
             (Err(_), None) => waiter.fail(),
         }
     }
-}
-
-fn is_missing(message: &Message) -> bool {
-    message.metadata.response_code == ResponseCode::NXDomain
 }
 
 /// What a client asks, without who asks and how.

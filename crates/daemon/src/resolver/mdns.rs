@@ -43,7 +43,16 @@ pub(crate) struct Post {
 
 /// The responders of all sandboxes.
 #[derive(Debug, Default)]
-pub(super) struct Responders(BTreeMap<Netns, (Vec<Post>, Vec<Task>)>);
+pub(super) struct Responders(BTreeMap<Netns, Stand>);
+
+/// Those of one namespace.
+#[derive(Debug)]
+struct Stand {
+    posts: Vec<Post>,
+    _tasks: Vec<Task>,
+    /// Whether nothing is missing.
+    is_whole: bool,
+}
 
 /// A task that ends with this.
 #[derive(Debug)]
@@ -58,7 +67,8 @@ impl Drop for Task {
 impl Responders {
     /// Has responders at these posts of a namespace, and no others.
     pub(super) fn set(&mut self, service: &Rc<Service>, netns: Netns, posts: Vec<Post>) {
-        if self.0.get(&netns).is_some_and(|(now, _)| *now == posts) {
+        let stands = |now: &Stand| now.is_whole && now.posts == posts;
+        if self.0.get(&netns).is_some_and(stands) {
             return;
         }
         // The old ones are to leave the port first.
@@ -82,16 +92,19 @@ impl Responders {
             }
         }
         if !posts.is_empty() {
-            // What could not be had is tried again the next time.
-            let posts = if is_whole { posts } else { Vec::new() };
-            self.0.insert(netns, (posts, tasks));
+            let stand = Stand {
+                posts,
+                _tasks: tasks,
+                is_whole,
+            };
+            self.0.insert(netns, stand);
         }
     }
 
     /// Has the responders of a namespace in whatever has its name now.
     pub(super) fn open_again(&mut self, service: &Rc<Service>, netns: &Netns) {
-        if let Some((posts, _)) = self.0.remove(netns) {
-            self.set(service, netns.clone(), posts);
+        if let Some(stand) = self.0.remove(netns) {
+            self.set(service, netns.clone(), stand.posts);
         }
     }
 }
@@ -151,7 +164,8 @@ async fn serve(service: Rc<Service>, (socket, group): (UdpSocket, SocketAddr), p
         let response = {
             let book = service.shared.read();
             let query = &buffer[..length];
-            post.responder.respond(&book.names, query, sender)
+            let ours = (&book.names, book.settings.ttl_seconds);
+            post.responder.respond(ours, query, sender)
         };
         if let Some(response) = response {
             let to = if response.unicast { from } else { group };

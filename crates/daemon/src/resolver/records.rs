@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tombolo_core::Controller;
 use tombolo_core::driver::{links, netns_of, resolver};
 use tombolo_core::model::{Driver, Endpoint, Network, Sandbox};
-
 use tombolo_dns::limits::REGISTRATION_NAMES_MAX;
 use tombolo_dns::mdns::Responder;
 use tombolo_dns::name::HostName;
@@ -16,17 +15,14 @@ use tombolo_dns::view::View;
 use tombolo_netstate::Netns;
 use tombolo_netstate::object::port::Protocol;
 
-use crate::limits::ALIASES_MAX;
-
 use super::book::{Asker, Entry, Server, Upstreams};
 use super::mdns::Post;
+use crate::limits::ALIASES_MAX;
 
 /// Where servers are asked (RFC 1035, section 4.2).
 const DNS_PORT: u16 = 53;
 /// Whose a link's alias is while its sandbox is not there: ids are random, and nobody has this one.
 const NOBODY: OwnerId = OwnerId(0);
-/// Digits of the short form of an id.
-const SHORT_ID: usize = 12;
 /// Names that a sandbox has on a network without its aliases.
 const USUAL_NAMES: usize = 4;
 /// All aliases are found, however many there may be.
@@ -50,12 +46,7 @@ pub(crate) fn zones(controller: &Controller) -> Vec<(ZoneId, Zone)> {
 
 /// What a sandbox is to the resolver, with the settings in its `resolv.conf`. While it is not attached it has no
 /// names.
-pub(crate) fn entry(
-    controller: &Controller,
-    sandbox: &Sandbox,
-    conf: &SandboxResolvConf,
-    ttl_seconds: u32,
-) -> Entry {
+pub(crate) fn entry(controller: &Controller, sandbox: &Sandbox, conf: &SandboxResolvConf) -> Entry {
     let joined = controller.endpoints_of_sandbox(sandbox.id);
     let attached: Vec<(&Network, &Endpoint)> = joined
         .into_iter()
@@ -83,17 +74,12 @@ pub(crate) fn entry(
         posts: attached
             .iter()
             .filter(|(network, _)| network.spec.dns.mdns)
-            .filter_map(|(network, endpoint)| post(sandbox, network, endpoint, ttl_seconds))
+            .filter_map(|(network, endpoint)| post(sandbox, network, endpoint))
             .collect(),
     }
 }
 
-fn post(
-    sandbox: &Sandbox,
-    network: &Network,
-    endpoint: &Endpoint,
-    ttl_seconds: u32,
-) -> Option<Post> {
+fn post(sandbox: &Sandbox, network: &Network, endpoint: &Endpoint) -> Option<Post> {
     let addresses = || endpoint.addresses.iter().map(ipnet::IpNet::addr);
     Some(Post {
         interface: endpoint.attachment.as_ref()?.interface.clone(),
@@ -108,7 +94,6 @@ fn post(
         responder: Responder {
             zone: ZoneId(network.id.0),
             owner: OwnerId(sandbox.id.0),
-            ttl_seconds,
         },
     })
 }
@@ -147,7 +132,7 @@ fn registration(
     endpoint: &Endpoint,
     services: &[Service],
 ) -> Option<Registration> {
-    let short_id = sandbox.id.to_string()[..SHORT_ID].to_owned();
+    let short_id = sandbox.short_id();
     let hostname = sandbox.hostname();
     let usual: [&str; USUAL_NAMES] = [
         sandbox.name.as_str(),

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
-use tombolo_dns::answer::{Carrier, Decision, decide};
+use tombolo_dns::answer::{Carrier, Decision};
 
 use super::book::Place;
 use super::forward::{self, Waiter, Way};
@@ -33,13 +33,8 @@ pub(super) async fn serve(
     listener: Arc<std::net::TcpListener>,
 ) {
     let mut pause = Pause::default();
-    let listener = loop {
-        match listener.try_clone().and_then(TcpListener::from_std) {
-            Ok(listener) => break listener,
-            // There are too many open files; what is asked waits.
-            Err(error) => pause.after(&error).await,
-        }
-    };
+    let copy = || listener.try_clone().and_then(TcpListener::from_std);
+    let listener = pause.until_had(copy).await;
     // They end with the listener: an open connection would keep the sandbox's namespace from going.
     let mut open = JoinSet::new();
     let mut shares: HashMap<IpAddr, usize> = HashMap::new();
@@ -178,9 +173,7 @@ fn take(
         let Some(asker) = book.asker(place, client) else {
             return false;
         };
-        let (carrier, turn) = (Carrier::Stream, service.turn());
-        let (names, settings) = (&book.names, &book.settings);
-        let decision = decide(names, &asker.view, settings, query, carrier, turn);
+        let decision = book.decide(asker, query, Carrier::Stream, service.turn());
         (decision, Arc::clone(asker))
     };
     match decision {

@@ -20,6 +20,7 @@ use tombolo_kernel::SocketKind;
 
 use super::book::{Server, Upstreams};
 use super::service::Service;
+use super::stream;
 use crate::limits::NAMES_ANSWER_BYTES_MAX;
 
 /// No server gave an answer.
@@ -92,8 +93,7 @@ impl Exchange {
             tokio::select! {
                 Some(news) = arriving.recv() => {
                     let Some((server, message)) = self.hear(news) else { continue };
-                    let doubtful = message.metadata.response_code == ResponseCode::NXDomain
-                        && self.is_second_choice(&server, preferred);
+                    let doubtful = is_missing(&message) && self.is_second_choice(&server, preferred);
                     if !doubtful {
                         return Ok((message, server));
                     }
@@ -165,6 +165,11 @@ impl Exchange {
     }
 }
 
+/// Whether a server says that there is no such name.
+pub(super) fn is_missing(message: &Message) -> bool {
+    message.metadata.response_code == ResponseCode::NXDomain
+}
+
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -222,9 +227,8 @@ impl Attempt {
             }
             // It says that of the name, not of itself: whoever asks for broken names must not set a server back.
             Ok(Verdict::Unwilling(ResponseCode::ServFail)) => return Err(Failure::Unwilling),
-            Ok(Verdict::Unwilling(_) | Verdict::Garbled | Verdict::NoEdns) => Failure::Unwilling,
-            // Only half of the answer is known.
-            Ok(Verdict::Truncated | Verdict::OtherCase(_) | Verdict::Foreign) => Failure::Unwilling,
+            // It will not say, or only half of the answer is known.
+            Ok(_) => Failure::Unwilling,
             // It was told when it should have answered.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::Silent),
             // We could not ask: no fault of the server's.
@@ -310,16 +314,15 @@ impl Attempt {
     async fn converse(&self, outgoing: &Outgoing) -> io::Result<Vec<u8>> {
         let address = self.server.address;
         let socket = self.socket(SocketKind::Stream)?;
-        let mut stream = TcpSocket::from_std_stream(socket.into())
+        let mut connection = TcpSocket::from_std_stream(socket.into())
             .connect(address)
             .await?;
-        let query = outgoing.bytes();
-        let length = u16::try_from(query.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let framed = [&length.to_be_bytes()[..], query].concat();
-        stream.write_all(&framed).await?;
-        let length = stream.read_u16().await?;
+        let mut query = Vec::new();
+        stream::append(&mut query, outgoing.bytes());
+        connection.write_all(&query).await?;
+        let length = connection.read_u16().await?;
         let mut answer = vec![0; usize::from(length)];
-        stream.read_exact(&mut answer).await?;
+        connection.read_exact(&mut answer).await?;
         Ok(answer)
     }
 }

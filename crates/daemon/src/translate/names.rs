@@ -226,7 +226,7 @@ pub(crate) fn known_names(
 fn name_view(sandbox: &Sandbox, network: &Network, endpoint: &Endpoint) -> types::DnsName {
     let id = sandbox.id.to_string();
     let name = sandbox.name.to_string();
-    let further = [sandbox.hostname(), id[..12].to_owned()];
+    let further = [sandbox.hostname(), sandbox.short_id()];
     let further = endpoint.spec.aliases.iter().cloned().chain(further);
     let mut seen = BTreeSet::from([name.to_ascii_lowercase()]);
     let aliases = further.filter(|alias| seen.insert(alias.to_ascii_lowercase()));
