@@ -9,16 +9,17 @@ use std::thread;
 use std::time::Instant;
 
 use tombolo_netstate::object::Phase;
+use tombolo_netstate::object::detour::DetourKey;
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
 use tombolo_netstate::object::nft::BaseSpec;
-use tombolo_netstate::{Action, Key, Netns, Outcome, Plan, Report, Spec};
+use tombolo_netstate::{Action, Key, Mac, Netns, Outcome, Plan, Report, Spec};
 
 use crate::kernel::Kernel;
 use crate::limits::{PORT_LOOK_AGAIN, PORT_WAIT};
 use crate::netlink::link::{IPV6_MTU_MIN, LinkRecord};
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::netns::NetnsError;
-use crate::nft;
+use crate::nft::{self, user::UserRules};
 
 mod dependency;
 mod doors;
@@ -173,6 +174,7 @@ impl<'a> Run<'a> {
             self.make_inside(&Netns::Host, &wishes);
         }
         self.make_listeners(&of(Phase::Listener));
+        self.make_each(&of(Phase::Detour));
         self.await_ports(&of(Phase::Link));
         self.make_accepts(&of(Phase::Accept));
         self.make_elements(&of(Phase::Element));
@@ -189,7 +191,10 @@ impl<'a> Run<'a> {
             let Some(index) = self.indexes.get(key).copied() else {
                 continue;
             };
-            if key.netns != Netns::Host || spec.port.is_none() || self.absent.contains(wish.key) {
+            // An end that is lent comes up when the engine has taken the other one.
+            let lent = matches!(spec.kind, LinkKind::Lent { .. });
+            let portless = key.netns != Netns::Host || spec.port.is_none();
+            if lent || portless || self.absent.contains(wish.key) {
                 continue;
             }
             loop {
@@ -262,6 +267,7 @@ impl<'a> Run<'a> {
                 (Key::Sysctl(key), Spec::Sysctl(spec)) => write_sysctl(&key.path, &spec.value)
                     .map_err(|error| Failure::io("write", wish.key, &error)),
                 (Key::NftBase, Spec::NftBase(spec)) => self.make_base(spec),
+                (Key::Detour(key), Spec::Detour(spec)) => self.make_detour(key, spec),
                 _ => Ok(()),
             };
             self.settle(wish.place, result);
@@ -271,6 +277,14 @@ impl<'a> Run<'a> {
     fn make_base(&self, spec: &BaseSpec) -> Result<(), Failure> {
         nft::replace_table(&self.kernel.nft, spec, &self.kernel.user_rules())
             .map_err(|refusal| Failure::refusal("write", &Key::NftBase, &refusal))
+    }
+
+    fn make_detour(&self, key: &DetourKey, spec: &BaseSpec) -> Result<(), Failure> {
+        let whole = Key::Detour(key.clone());
+        let nft = (self.kernel.nft_in(&key.netns))
+            .map_err(|error| Failure::netns("write", &whole, &error))?;
+        nft::replace_table(&nft, spec, &UserRules::default())
+            .map_err(|refusal| Failure::refusal("write", &whole, &refusal))
     }
 
     /// The link of that key in the namespace that `socket` is in, as it is now.
@@ -328,10 +342,14 @@ fn master_of(key: &LinkKey, spec: &LinkSpec) -> Option<LinkKey> {
     })
 }
 
-/// The other end that is made together with a link of this kind.
-fn twin_of(kind: &LinkKind) -> Option<(&LinkKey, tombolo_netstate::Mac)> {
+/// The other end that is made together with a link of this kind, with its hardware address where that matters.
+fn twin_of(key: &LinkKey, kind: &LinkKind) -> Option<(LinkKey, Option<Mac>)> {
     match kind {
-        LinkKind::Veth { peer, peer_mac } => Some((peer, *peer_mac)),
+        LinkKind::Veth { peer, peer_mac } => Some((peer.clone(), Some(*peer_mac))),
+        LinkKind::Lent { name } => {
+            let netns = key.netns.clone();
+            Some((LinkKey { netns, name: *name }, None))
+        }
         LinkKind::Bridge { .. } | LinkKind::Peer { .. } => None,
     }
 }

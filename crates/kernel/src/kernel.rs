@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::object::port;
-use tombolo_netstate::{Key, Mac, Plan, Report};
+use tombolo_netstate::{Key, Mac, Netns, Plan, Report};
 
 use crate::bpf::Programs;
 use crate::conntrack::Conntrack;
@@ -20,7 +20,7 @@ use crate::listeners::{ListenerChange, Listeners};
 use crate::netlink::link::LinkRecord;
 use crate::netlink::socket::Protocol;
 use crate::netlink::{ReadBuffer, Socket, link};
-use crate::netns::Namespaces;
+use crate::netns::{Namespaces, NetnsError};
 use crate::nft::NftSocket;
 use crate::nft::user::{self, UserRules};
 use crate::ports::{Ports, PortsConfig};
@@ -237,6 +237,21 @@ impl Kernel {
     /// Where the namespace that we make under that name lies.
     pub fn netns_path(&self, name: &str) -> PathBuf {
         self.namespaces.path(name)
+    }
+
+    /// A socket for the rules of a namespace that is not the host's.
+    pub(crate) fn nft_in(&self, netns: &Netns) -> Result<NftSocket, NetnsError> {
+        let failed = |source| NetnsError::Socket {
+            name: netns.to_string(),
+            source,
+        };
+        match self.namespaces.file(netns)? {
+            None => NftSocket::open().map_err(failed),
+            Some(file) => self
+                .namespaces
+                .within(netns, &file, NftSocket::open)?
+                .map_err(failed),
+        }
     }
 
     /// Lends a socket in the host's namespace to `work`.

@@ -4,6 +4,7 @@
 //! [`Kernel::apply`] carries out a [`Plan`](tombolo_netstate::Plan) and reports what became of each operation;
 //! [`Kernel::observe`] reads everything of ours back as the specs that would have made it.
 
+mod alias;
 mod announce;
 mod apply;
 mod bpf;

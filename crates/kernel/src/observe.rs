@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use tombolo_netstate::object::address::AddressKey;
+use tombolo_netstate::object::detour::DetourKey;
 use tombolo_netstate::object::foreign::AcceptSpec;
 use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::object::listener::ListenerSpec;
@@ -109,12 +110,15 @@ fn observe_with(
     if scope.host {
         views.push(View::read(&Netns::Host, host, buffer)?);
     }
+    let mut seen = Observed::default();
     for netns in &scope.sandboxes {
         if let Some(socket) = sandbox_socket(kernel, netns)? {
             views.push(View::read(netns, &socket, buffer)?);
         }
+        if let Netns::Adopted { .. } = netns {
+            read_detour(kernel, netns, &mut seen)?;
+        }
     }
-    let mut seen = Observed::default();
     Projection::new(kernel, scope, &views).write(host, buffer, &mut seen);
     if scope.host {
         for name in kernel.namespaces.names().map_err(ObserveError::Names)? {
@@ -152,6 +156,30 @@ fn sandbox_socket(kernel: &Kernel, netns: &Netns) -> Result<Option<Socket>, Obse
             reason: error.to_string(),
         }),
     }
+}
+
+/// Our table in a namespace that others have made.
+fn read_detour(kernel: &Kernel, netns: &Netns, seen: &mut Observed) -> Result<(), ObserveError> {
+    let nft = match kernel.nft_in(netns) {
+        Ok(nft) => nft,
+        Err(error) if error.is_gone() => return Ok(()),
+        Err(error) => {
+            return Err(ObserveError::Namespace {
+                place: netns.clone(),
+                reason: error.to_string(),
+            });
+        }
+    };
+    let failed = |source| ObserveError::Rules {
+        what: "detour",
+        source,
+    };
+    if let Some(table) = nft::read_base(&nft).map_err(failed)? {
+        let netns = netns.clone();
+        seen.objects
+            .insert(Key::Detour(DetourKey { netns }), Spec::Detour(table));
+    }
+    Ok(())
 }
 
 /// Our table, and the elements of its sets.

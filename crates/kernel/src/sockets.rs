@@ -39,8 +39,8 @@ pub enum SocketError {
 }
 
 impl Kernel {
-    /// A socket in a namespace, neither bound nor connected, that does not block. It keeps the namespace alive for
-    /// as long as it is open.
+    /// A socket in a namespace, neither bound nor connected, that does not block; what it sends bears the mark, if
+    /// one is given (`SO_MARK`, socket(7)). It keeps the namespace alive for as long as it is open.
     ///
     /// # Errors
     /// When the namespace is gone or another one by now, or there are too many open files.
@@ -49,13 +49,20 @@ impl Kernel {
         netns: &Netns,
         kind: SocketKind,
         ipv6: bool,
+        mark: Option<u32>,
     ) -> Result<OwnedFd, SocketError> {
         let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
         let kind = match kind {
             SocketKind::Datagram => libc::SOCK_DGRAM,
             SocketKind::Stream => libc::SOCK_STREAM,
         };
-        let open = || sys::ports::open(family, kind | libc::SOCK_NONBLOCK, 0);
+        let open = || {
+            let socket = sys::ports::open(family, kind | libc::SOCK_NONBLOCK, 0)?;
+            if let Some(mark) = mark {
+                sys::ports::mark(&socket, mark)?;
+            }
+            Ok(socket)
+        };
         let refused = |error: crate::netns::NetnsError| SocketError::Namespace {
             netns: netns.clone(),
             reason: error.to_string(),

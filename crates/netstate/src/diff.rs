@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::desired::Desired;
 use crate::name::{IfName, Netns};
 use crate::object::address::AddressKey;
+use crate::object::detour::DetourKey;
 use crate::object::link::{LinkKey, LinkKind, LinkSpec};
 use crate::object::listener::ListenerKey;
 use crate::object::neighbour::NeighbourKey;
@@ -265,6 +266,8 @@ pub fn vanishing(objects: &Objects, key: &Key) -> BTreeSet<Key> {
             }
             gone.extend(routes_in(objects, &netns).map(|(key, _)| key.clone()));
             gone.extend(listeners_in(objects, &netns));
+            let detour = Key::Detour(DetourKey { netns });
+            gone.extend(objects.contains_key(&detour).then_some(detour));
         }
         Key::Link(at) => {
             with_link(objects, at, &mut gone);
@@ -304,6 +307,7 @@ fn with_link(objects: &Objects, at: &LinkKey, gone: &mut BTreeSet<Key>) {
         LinkKind::Veth { peer: other, .. } | LinkKind::Peer { pair: other } => {
             with_link(objects, other, gone);
         }
+        LinkKind::Lent { .. } => {}
     }
 }
 

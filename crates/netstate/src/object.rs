@@ -7,6 +7,7 @@ use std::fmt;
 use crate::name::Netns;
 
 pub mod address;
+pub mod detour;
 pub mod fdb;
 pub mod foreign;
 pub mod link;
@@ -42,6 +43,8 @@ pub enum Key {
     Route(route::RouteKey),
     /// Sockets of the name resolver.
     Listener(listener::ListenerKey),
+    /// The way of questions for names around somebody else's resolver.
+    Detour(detour::DetourKey),
     /// A reservation of ports of the host.
     Port(port::PortKey),
     /// Permission for a bridge in somebody else's chain.
@@ -71,6 +74,8 @@ pub enum Spec {
     Route(route::RouteSpec),
     /// See [`listener::ListenerSpec`].
     Listener(listener::ListenerSpec),
+    /// See [`detour::DetourKey`].
+    Detour(nft::BaseSpec),
     /// See [`port::PortSpec`].
     Port(port::PortSpec),
     /// See [`foreign::AcceptSpec`].
@@ -106,6 +111,8 @@ pub enum Phase {
     Route,
     /// Sockets of the name resolver: whoever may ask can also be answered.
     Listener,
+    /// Ways around resolvers of others, once ours can be asked.
+    Detour,
     /// Permissions in chains of others.
     Accept,
     /// Elements that admit, translate or publish.
@@ -133,6 +140,7 @@ impl Key {
             Self::Neighbour(key) => key.netns.clone(),
             Self::Route(key) => key.netns.clone(),
             Self::Listener(key) => key.netns.clone(),
+            Self::Detour(key) => key.netns.clone(),
             Self::Sysctl(_)
             | Self::NftBase
             | Self::Fdb(_)
@@ -154,6 +162,7 @@ impl Key {
             Self::Fdb(_) => "fdb",
             Self::Route(_) => "route",
             Self::Listener(_) => "listener",
+            Self::Detour(_) => "detour",
             Self::Port(_) => "port",
             Self::Accept(_) => "accept",
             Self::Element(_) => "element",
@@ -174,6 +183,7 @@ impl Spec {
             Self::Fdb(_) => Phase::Fdb,
             Self::Route(_) => Phase::Route,
             Self::Listener(_) => Phase::Listener,
+            Self::Detour(_) => Phase::Detour,
             Self::Port(_) => Phase::Port,
             Self::Accept(_) => Phase::Accept,
             Self::Element(_) => Phase::Element,
@@ -204,6 +214,7 @@ impl fmt::Display for Key {
             Self::Fdb(key) => write!(f, "fdb {key}"),
             Self::Route(key) => write!(f, "route {key}"),
             Self::Listener(key) => write!(f, "listener {key}"),
+            Self::Detour(key) => write!(f, "detour {}", key.netns),
             Self::Port(key) => write!(f, "port {key}"),
             Self::Accept(key) => write!(f, "accept {key}"),
             Self::Element(key) => write!(f, "element {key}"),
@@ -223,6 +234,7 @@ impl fmt::Display for Spec {
             Self::Fdb(spec) => fmt::Display::fmt(spec, f),
             Self::Route(spec) => fmt::Display::fmt(spec, f),
             Self::Listener(spec) => fmt::Display::fmt(spec, f),
+            Self::Detour(spec) => fmt::Display::fmt(spec, f),
             Self::Port(spec) => fmt::Display::fmt(spec, f),
             Self::Accept(spec) => fmt::Display::fmt(spec, f),
             Self::Element(spec) => fmt::Display::fmt(spec, f),

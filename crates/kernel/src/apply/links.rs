@@ -10,6 +10,7 @@ use tombolo_netstate::{IfName, Key, Mac, Netns, Spec};
 
 use super::failure::Failure;
 use super::{Run, Wish, master_of, twin_of};
+use crate::alias;
 use crate::kernel::is_passing;
 use crate::netlink::batch::{Refusal, pardon};
 use crate::netlink::link::{self, LinkRecord, Setup, Twin};
@@ -33,13 +34,13 @@ struct Birth<'a> {
     spec: &'a LinkSpec,
     master: Option<u32>,
     index: u32,
-    twin: Option<BirthTwin<'a>>,
+    twin: Option<BirthTwin>,
 }
 
 #[derive(Debug)]
-struct BirthTwin<'a> {
-    key: &'a LinkKey,
-    mac: Mac,
+struct BirthTwin {
+    key: LinkKey,
+    mac: Option<Mac>,
     index: u32,
     /// Its namespace, where that is another than its pair's.
     file: Option<File>,
@@ -150,13 +151,13 @@ impl<'a> Run<'a> {
             })?),
         };
         let (index, twin_index) = self.kernel.new_indexes();
-        let twin = match twin_of(&spec.kind) {
+        let twin = match twin_of(key, &spec.kind) {
             None => None,
             Some((twin, mac)) => {
                 let file = if twin.netns == key.netns {
                     None
                 } else {
-                    Some(self.twin_place(&whole, twin)?)
+                    Some(self.twin_place(&whole, &twin)?)
                 };
                 Some(BirthTwin {
                     key: twin,
@@ -222,8 +223,10 @@ impl<'a> Run<'a> {
         self.indexes.insert(birth.key.clone(), birth.index);
         if let Some(twin) = &birth.twin {
             self.indexes.insert(twin.key.clone(), twin.index);
-            self.kernel
-                .remember_twin(birth.index, twin.key.clone(), twin.mac);
+            if let Some(mac) = twin.mac {
+                self.kernel
+                    .remember_twin(birth.index, twin.key.clone(), mac);
+            }
         }
         let Birth {
             place,
@@ -254,7 +257,7 @@ impl<'a> Run<'a> {
         let whole = Key::Link(birth.key.clone());
         let say = |reason: String| Failure::because("create", &whole, reason);
         let Some(there) = self.look_up(socket, birth.key) else {
-            let other = birth.twin.as_ref().map_or(birth.key, |twin| twin.key);
+            let other = birth.twin.as_ref().map_or(birth.key, |twin| &twin.key);
             return Err(say(format!(
                 "EEXIST: a link {other} exists and is not ours"
             )));
@@ -342,7 +345,14 @@ impl<'a> Run<'a> {
         if let Some(before) = &link.before {
             self.push_changes(socket, link, &before.record, batch)?;
         }
-        let alias = format!("{}{}", self.kernel.mark, link.spec.alias);
+        let alias = alias::of(&self.kernel.mark, link.spec);
+        if let LinkKind::Lent { name } = link.spec.kind {
+            let netns = link.key.netns.clone();
+            if let Some(index) = self.indexes.get(&LinkKey { netns, name }) {
+                let alias = alias::of_lent_end(&self.kernel.mark, link.spec);
+                link::lend(batch, *index, &alias);
+            }
+        }
         let setup = Setup {
             index: link.index,
             spec: link.spec,
@@ -393,6 +403,6 @@ fn push_birth(batch: &mut Batch, birth: &Birth<'_>) {
             };
             link::create_veth(batch, birth.index, name, spec, birth.master, &twin);
         }
-        (LinkKind::Veth { .. } | LinkKind::Peer { .. }, None) => {}
+        (LinkKind::Veth { .. } | LinkKind::Lent { .. } | LinkKind::Peer { .. }, None) => {}
     }
 }

@@ -1,5 +1,6 @@
 //! Removing: what is gone already counts as removed, and what is not ours is left alone.
 
+use tombolo_netstate::object::detour::DetourKey;
 use tombolo_netstate::object::foreign::AcceptKey;
 use tombolo_netstate::object::link::{LinkKey, LinkSpec};
 use tombolo_netstate::object::listener::ListenerKey;
@@ -306,10 +307,22 @@ impl<'a> Run<'a> {
                 (Key::NftBase, _) => nft::delete_table(&self.kernel.nft).map_err(|refusal| {
                     Failure::refusal("remove", removal.key, &refusal).exists(true)
                 }),
+                (Key::Detour(key), _) => self.remove_detour(key),
                 _ => Ok(()),
             };
             self.settle(removal.place, result);
         }
+    }
+
+    fn remove_detour(&self, key: &DetourKey) -> Result<(), Failure> {
+        let whole = Key::Detour(key.clone());
+        let nft = match self.kernel.nft_in(&key.netns) {
+            Ok(nft) => nft,
+            Err(error) if error.is_gone() => return Ok(()),
+            Err(error) => return Err(Failure::netns("remove", &whole, &error).exists(true)),
+        };
+        nft::delete_table(&nft)
+            .map_err(|refusal| Failure::refusal("remove", &whole, &refusal).exists(true))
     }
 }
 
@@ -324,7 +337,7 @@ fn together(key: &Key, closes: bool) -> Together {
         Key::Address(_) | Key::Neighbour(_) | Key::Fdb(_) | Key::Route(_) => {
             Together::Inside(key.netns())
         }
-        Key::Netns(_) | Key::Sysctl(_) | Key::NftBase => Together::Alone,
+        Key::Netns(_) | Key::Sysctl(_) | Key::NftBase | Key::Detour(_) => Together::Alone,
     }
 }
 

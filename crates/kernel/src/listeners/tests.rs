@@ -428,7 +428,7 @@ fn others_are_asked_from_within_a_sandbox_netns() {
         let server = inside(&kernel, &sandbox, || {
             UdpSocket::bind("127.0.0.1:53").unwrap()
         });
-        let socket = kernel.socket_within(&sandbox, SocketKind::Datagram, false);
+        let socket = kernel.socket_within(&sandbox, SocketKind::Datagram, false, None);
         let socket = UdpSocket::from(socket.unwrap());
         socket.send_to(b"hello", "127.0.0.1:53").unwrap();
         assert_eq!(server.recv(&mut [0; 8]).unwrap(), 5);
@@ -437,14 +437,14 @@ fn others_are_asked_from_within_a_sandbox_netns() {
         for netns in [&sandbox, &Netns::Host] {
             for kind in [SocketKind::Datagram, SocketKind::Stream] {
                 for ipv6 in [false, true] {
-                    let socket = kernel.socket_within(netns, kind, ipv6).unwrap();
+                    let socket = kernel.socket_within(netns, kind, ipv6, None).unwrap();
                     let at = sys::netns_of_socket(socket.as_fd()).unwrap();
                     let inode = crate::netns_inode(&kernel.netns_path("sb1")).ok();
                     assert_eq!(Some(at) == inode, *netns == sandbox);
                 }
             }
         }
-        let gone = kernel.socket_within(&owned("gone"), SocketKind::Stream, true);
+        let gone = kernel.socket_within(&owned("gone"), SocketKind::Stream, true, None);
         let text = gone.unwrap_err().to_string();
         assert!(
             text.starts_with("cannot enter network namespace gone: "),

@@ -44,7 +44,8 @@ pub(crate) const IPV6_MTU_MIN: u32 = 1280;
 pub(crate) struct Twin {
     pub(crate) index: u32,
     pub(crate) name: IfName,
-    pub(crate) mac: Mac,
+    /// None leaves it to the kernel.
+    pub(crate) mac: Option<Mac>,
     /// Its namespace; none for the one that the message is sent in.
     pub(crate) netns: Option<RawFd>,
 }
@@ -103,9 +104,9 @@ pub(crate) fn create_veth(
 ) {
     let mut born = vec![
         LinkAttribute::IfName(twin.name.to_string()),
-        LinkAttribute::Address(twin.mac.0.to_vec()),
         LinkAttribute::Mtu(spec.mtu),
     ];
+    born.extend(twin.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     match twin.netns {
         Some(fd) => born.push(LinkAttribute::NetNsFd(fd)),
         None => born.push(LinkAttribute::Group(GROUP_NURSERY)),
@@ -203,6 +204,15 @@ pub(crate) fn set_mac(batch: &mut Batch, index: u32, mac: Mac) {
         0,
         &message(index, vec![LinkAttribute::Address(mac.0.to_vec())]),
     );
+}
+
+/// Marks the end of a veth that an engine takes, which leaves the nursery; everything else is the engine's.
+pub(crate) fn lend(batch: &mut Batch, index: u32, alias: &str) {
+    let attributes = vec![
+        LinkAttribute::IfAlias(alias.to_owned()),
+        LinkAttribute::Group(0),
+    ];
+    batch.push(SET, 0, &message(index, attributes));
 }
 
 /// Attaches a link to a bridge, or takes it off with 0.
@@ -531,7 +541,7 @@ mod tests {
         let twin = Twin {
             index: 65537,
             name: IfName::new("eth0").unwrap(),
-            mac: Mac([2, 0, 0, 0, 0, 8]),
+            mac: Some(Mac([2, 0, 0, 0, 0, 8])),
             netns: Some(9),
         };
         let mut batch = Batch::default();
@@ -551,7 +561,7 @@ mod tests {
         let other = LinkRecord::read(peer).unwrap();
         assert_eq!(
             (other.index, other.name, other.mac),
-            (65537, twin.name, Some(twin.mac))
+            (65537, twin.name, twin.mac)
         );
         let netns = Attributes::after(peer, HEAD).find(28).and_then(read_u32);
         assert_eq!(netns, Some(9));

@@ -22,6 +22,8 @@ const REGISTER_VERDICT: u32 = 0;
 const LIST_ELEMENT: u16 = 1;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
+/// `NFT_META_MARK`.
+const META_MARK: u32 = 3;
 /// Bytes of an interface name.
 const NAME_BYTES: usize = 16;
 
@@ -86,6 +88,14 @@ fn put_condition(list: &mut Writer, condition: &Condition) {
             put_compare(list, Compare::NotEqual, &loopback);
         }
         Condition::Within(selector, net) => put_within(list, *selector, *net),
+        Condition::ToPort(port) => {
+            put_selectors(list, REGISTER, &[Selector::DestinationPort]);
+            put_compare(list, Compare::Equal, &port.to_be_bytes());
+        }
+        Condition::Unmarked(mark) => {
+            put_meta(list, REGISTER, META_MARK);
+            put_compare(list, Compare::NotEqual, &mark.to_ne_bytes());
+        }
     }
 }
 

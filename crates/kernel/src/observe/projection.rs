@@ -12,6 +12,7 @@ use tombolo_netstate::{Key, Mac, Netns, Spec};
 
 use super::view::View;
 use super::{Observed, Scope, unknown_twin};
+use crate::alias;
 use crate::kernel::{Kernel, is_passing};
 use crate::limits::GROUP_GRAVEYARD;
 use crate::netlink::link::{Kind, LinkRecord};
@@ -59,8 +60,15 @@ impl<'a> Projection<'a> {
                 let Some(alias) = record.owned_alias(&self.kernel.mark) else {
                     continue;
                 };
+                if alias::is_lent_end(alias) {
+                    left_out.push(record.index);
+                    continue;
+                }
+                let (alias, lent) = alias::read(alias);
                 let kind = if is_passing(record) {
                     None
+                } else if let Some(name) = lent {
+                    Some(LinkKind::Lent { name })
                 } else {
                     self.kind(view, record, |index| match host_view {
                         Some(host) => host.links.get(&index).cloned(),

@@ -185,6 +185,11 @@ pub(crate) fn drop_all(fd: &OwnedFd, shared: Option<&OwnedFd>) -> io::Result<()>
     Ok(())
 }
 
+/// Lets what a socket sends bear a mark (`SO_MARK`, socket(7)).
+pub(crate) fn mark(fd: &OwnedFd, mark: u32) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())
+}
+
 /// Undoes [`drop_all`]; a socket that drops nothing stays as it is.
 pub(crate) fn drop_nothing(fd: &OwnedFd) -> io::Result<()> {
     match set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
+use tombolo_netstate::object::detour::DetourKey;
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
 use tombolo_netstate::object::foreign::{AcceptKey, AcceptSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
@@ -109,6 +110,7 @@ pub(super) struct Machine {
     sysctls: BTreeMap<SysctlKey, SysctlSpec>,
     ports: BTreeMap<PortKey, PortSpec>,
     listeners: BTreeSet<ListenerKey>,
+    detours: BTreeMap<DetourKey, BaseSpec>,
     /// Ports that programs of the host hold.
     pub(super) foreign_ports: Vec<PortKey>,
     accepts: BTreeMap<AcceptKey, AcceptSpec>,
@@ -129,6 +131,7 @@ impl Machine {
             sysctls: BTreeMap::new(),
             ports: BTreeMap::new(),
             listeners: BTreeSet::new(),
+            detours: BTreeMap::new(),
             foreign_ports: Vec::new(),
             accepts: BTreeMap::new(),
             promote_secondaries: true,
@@ -171,6 +174,8 @@ impl Machine {
         all.extend(ports.map(|(key, spec)| (Key::Port(key.clone()), Spec::Port(*spec))));
         let accepts = self.accepts.iter();
         all.extend(accepts.map(|(key, spec)| (Key::Accept(key.clone()), Spec::Accept(*spec))));
+        let detours = self.detours.iter();
+        all.extend(detours.map(|(k, spec)| (Key::Detour(k.clone()), Spec::Detour(spec.clone()))));
         let sysctls = self.sysctls.iter();
         all.extend(sysctls.map(|(k, spec)| (Key::Sysctl(k.clone()), Spec::Sysctl(spec.clone()))));
         all
@@ -193,6 +198,7 @@ impl Machine {
             Key::Fdb(at) => self.fdb.contains_key(at),
             Key::Route(at) => self.routes.contains_key(at),
             Key::Listener(at) => self.listeners.contains(at),
+            Key::Detour(at) => self.detours.contains_key(at),
             Key::Port(at) => self.ports.contains_key(at),
             Key::Accept(at) => self.accepts.contains_key(at),
             Key::Element(at) => self.elements.contains_key(at),
@@ -244,6 +250,7 @@ impl Machine {
             Key::Fdb(at) => drop(self.fdb.remove(at)),
             Key::Route(at) => drop(self.routes.remove(at)),
             Key::Listener(at) => drop(self.listeners.take(at)),
+            Key::Detour(at) => drop(self.detours.remove(at)),
             Key::Port(at) => drop(self.ports.remove(at)),
             Key::Accept(at) => drop(self.accepts.remove(at)),
             Key::Element(at) => drop(self.elements.remove(at)),
@@ -274,6 +281,12 @@ impl Machine {
             (Key::Fdb(at), Spec::Fdb(spec)) => self.write_fdb(at, *spec)?,
             (Key::Route(at), Spec::Route(spec)) => self.write_route(at, *spec)?,
             (Key::Listener(at), Spec::Listener(_)) => self.write_listener(at)?,
+            (Key::Detour(at), Spec::Detour(spec)) => {
+                if !self.namespaces.contains(&at.netns) {
+                    return Err(Refusal::NoNetns(at.netns.clone()));
+                }
+                self.detours.insert(at.clone(), spec.clone());
+            }
             (Key::Port(at), Spec::Port(spec)) => self.write_port(at, *spec)?,
             (Key::Accept(at), Spec::Accept(spec)) => {
                 self.accepts.insert(at.clone(), *spec);
@@ -319,7 +332,8 @@ impl Machine {
         }
         self.check_port(at, spec)?;
         match &spec.kind {
-            LinkKind::Bridge { .. } => {
+            // The other end of a lent veth is nobody's object.
+            LinkKind::Bridge { .. } | LinkKind::Lent { .. } => {
                 let device = Device {
                     spec: Some(spec.clone()),
                     ..Device::default()
@@ -447,6 +461,7 @@ impl Machine {
         }
         self.routes.retain(|key, _| key.netns != *netns);
         self.listeners.retain(|at| at.netns != *netns);
+        self.detours.retain(|at, _| at.netns != *netns);
         self.namespaces.remove(netns);
     }
 

@@ -55,6 +55,12 @@ pub enum LinkKind {
         /// The other end's hardware address, given at birth.
         peer_mac: Mac,
     },
+    /// A veth whose other end an engine of others takes into a namespace of its own, and names and configures
+    /// there. It is made beside this end under the name; from then on it is nobody's object but the engine's.
+    Lent {
+        /// The other end's name at birth.
+        name: IfName,
+    },
     /// The other end: exists once its pair was made and dies with it.
     Peer {
         /// The end from which the pair is made.
@@ -83,7 +89,7 @@ impl LinkSpec {
     pub fn phase(&self) -> Phase {
         match self.kind {
             LinkKind::Bridge { .. } => Phase::Master,
-            LinkKind::Veth { .. } => Phase::Link,
+            LinkKind::Veth { .. } | LinkKind::Lent { .. } => Phase::Link,
             LinkKind::Peer { .. } => Phase::Peer,
         }
     }
@@ -92,6 +98,7 @@ impl LinkSpec {
     pub(super) fn change(&self, desired: &Self) -> Change {
         match (&self.kind, &desired.kind) {
             (LinkKind::Bridge { .. }, LinkKind::Bridge { .. }) => Change::Update,
+            (LinkKind::Lent { name: a }, LinkKind::Lent { name: b }) if a == b => Change::Update,
             (LinkKind::Veth { peer: a, .. }, LinkKind::Veth { peer: b, .. })
             | (LinkKind::Peer { pair: a }, LinkKind::Peer { pair: b })
                 if a == b =>
@@ -120,6 +127,7 @@ impl fmt::Display for LinkSpec {
                 on(*localnet, " localnet")
             )?,
             LinkKind::Veth { peer, .. } => write!(f, "veth to {peer}")?,
+            LinkKind::Lent { name } => write!(f, "veth lent as {name}")?,
             LinkKind::Peer { pair } => write!(f, "veth end of {pair}")?,
         }
         write!(f, " mac {} mtu {}", self.mac, self.mtu)?;

@@ -125,6 +125,10 @@ pub enum Condition {
     Arrived,
     /// An address is in a subnet.
     Within(Selector, IpNet),
+    /// `th dport`: of every protocol that begins with its ports.
+    ToPort(u16),
+    /// `meta mark` is another.
+    Unmarked(u32),
 }
 
 /// A field of a packet.
@@ -408,6 +412,8 @@ impl fmt::Display for Condition {
                 write_selectors(f, &[*selector])?;
                 write!(f, " {net}")
             }
+            Self::ToPort(port) => write!(f, "th dport {port}"),
+            Self::Unmarked(mark) => write!(f, "meta mark != {mark:#010x}"),
         }
     }
 }
