@@ -249,6 +249,8 @@ codes! {
     Running "running" Conflict;
     /// The network namespace belongs to another sandbox.
     NamespaceTaken "namespace_taken" Conflict;
+    /// Another engine has made it and decides about it.
+    EngineOwned "engine_owned" Conflict;
     /// An object is at its limit already.
     LimitReached "limit_reached" Conflict;
     /// The network namespace does not exist, or is not one.

@@ -6,6 +6,10 @@ use tombolo_netstate::object::port::{HostAddress, PortRange, Protocol};
 
 use crate::model::{EndpointSpec, NetworkSpec, Publication, SandboxSpec};
 
+pub use engine::{Described, EngineCommand};
+
+mod engine;
+
 /// How people point at an object: its name, its id, or the beginning of its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference(pub String);
@@ -108,6 +112,8 @@ pub enum Command {
         /// Each fits at least one.
         publications: Vec<PublicationMatch>,
     },
+    /// What another engine asks, whose containers are on our networks.
+    Engine(EngineCommand),
     /// Compare everything with the kernel and only say what differs.
     Drift,
     /// Compare everything with the kernel and mend what differs.

@@ -25,7 +25,9 @@ use crate::subject::Subject;
 
 mod change;
 mod endpoint;
+mod engine;
 mod job;
+mod loan;
 mod network;
 mod outcome;
 mod planning;
@@ -228,6 +230,7 @@ impl Controller {
                 sandbox,
                 publications,
             } => self.unpublish(&sandbox, &publications),
+            Command::Engine(command) => self.engine_command(now_ms, seed, command),
             Command::Drift | Command::Repair => return Ok(None),
         };
         draft.map(Some)

@@ -13,6 +13,7 @@ use crate::model::{Driver, Endpoint, Network, Sandbox, SandboxNetns};
 use crate::reject::Reject;
 
 pub mod bridge;
+pub mod detour;
 pub mod firewall;
 pub mod gateway;
 pub mod links;
@@ -134,7 +135,9 @@ pub fn sandbox_objects(
         );
     }
     objects.extend(resolver::listeners(sandbox, endpoints, &netns));
-    for ipv6 in [false, true] {
+    objects.extend(detour::objects(sandbox, endpoints, &netns));
+    // The engine itself gives its sandboxes their routes.
+    for ipv6 in [false, true].into_iter().filter(|_| !sandbox.is_engines()) {
         if let Some((key, spec)) = bridge::default_route(&netns, endpoints, ipv6)? {
             objects.insert(key, spec);
         }
@@ -151,6 +154,11 @@ pub fn netns_of(sandbox: &Sandbox) -> Netns {
             path: path.as_path().into(),
             inode: *inode,
         },
+        // Of one that was not seen yet nothing is planned.
+        SandboxNetns::Engine { path, inode } => Netns::Adopted {
+            path: path.as_path().into(),
+            inode: inode.unwrap_or_default(),
+        },
     }
 }
 
@@ -162,7 +170,8 @@ pub fn gateway_endpoint<'a>(
 ) -> Option<(&'a Network, &'a Endpoint, IpAddr)> {
     let mut candidates: Vec<_> = endpoints
         .iter()
-        .filter(|(network, endpoint)| !network.spec.internal && endpoint.attachment.is_some())
+        .filter(|(network, _)| !network.spec.internal)
+        .filter(|(_, endpoint)| endpoint.attachment.as_ref().is_some_and(|a| !a.left))
         .filter(|(_, endpoint)| {
             endpoint
                 .addresses

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Netns, Objects, Op, Plan, Report};
 
@@ -153,6 +154,10 @@ pub enum Reply {
     Endpoint(EndpointId),
     /// The sandbox that was made or changed.
     Sandbox(SandboxId),
+    /// The pool that was lent, and its router where it has one.
+    Pool(IpNet, Option<IpAddr>),
+    /// The address that was lent, with the length that endpoints are to have.
+    Address(IpNet),
     /// What differs, or what was mended, and what could not be.
     Operations {
         /// In the order of the plan.

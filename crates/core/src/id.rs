@@ -124,6 +124,13 @@ impl Name {
     }
 }
 
+impl Name {
+    /// The name that an id makes: its digits.
+    pub fn of_id(id: u128) -> Self {
+        Self(format!("{id:032x}"))
+    }
+}
+
 impl FromStr for Name {
     type Err = String;
 

@@ -2,12 +2,14 @@
 
 pub mod dns;
 pub mod endpoint;
+pub mod loan;
 pub mod network;
 pub mod publication;
 pub mod sandbox;
 
 pub use dns::{Forward, NetworkDns, ResolverAt};
 pub use endpoint::{Attachment, Endpoint, EndpointSpec};
+pub use loan::{Loan, LoanKey};
 pub use network::{
     Driver, GatewayMode, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetPick,
     SubnetSpec,

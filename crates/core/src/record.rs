@@ -15,6 +15,8 @@ pub const NETWORK: &str = "network/";
 pub const ENDPOINT: &str = "endpoint/";
 /// Key prefix of sandboxes.
 pub const SANDBOX: &str = "sandbox/";
+/// Key prefix of what engines of others hold.
+pub const LOAN: &str = "loan/";
 /// Key prefix of the values that sysctls had before us.
 pub const SYSCTL: &str = "sysctl/";
 

@@ -120,6 +120,8 @@ codes! {
     NotPublishable "not_publishable" Invalid;
     /// The address is not one of this host.
     AddressNotHere "address_not_here" Invalid;
+    /// Another engine has made it and decides about it.
+    EngineOwned "engine_owned" Conflict;
     /// A count or size beyond its limit.
     LimitReached "limit_reached" Conflict;
     /// Too many requests wait.

@@ -26,7 +26,12 @@ impl Vanished {
 /// The namespaces of others that are running sandboxes.
 pub(crate) fn namespaces(controller: &Controller) -> Vec<Netns> {
     let is_adopted = |sandbox: &&Sandbox| {
-        sandbox.is_live() && matches!(sandbox.spec.netns, SandboxNetns::Adopted { .. })
+        let adopted = match sandbox.spec.netns {
+            SandboxNetns::Adopted { .. } => true,
+            SandboxNetns::Engine { inode, .. } => inode.is_some(),
+            SandboxNetns::New | SandboxNetns::Host => false,
+        };
+        adopted && sandbox.is_live()
     };
     let adopted = controller.sandboxes().filter(is_adopted);
     adopted.map(netns_of).collect()

@@ -86,7 +86,10 @@ impl Outside {
     pub(crate) fn refresh(&mut self, controller: &Controller, kernel: &Kernel, id: SandboxId) {
         if let Some(sandbox) = controller.sandbox(id) {
             let names = self.resolution.of(controller, sandbox);
-            if let Err(error) = self.files.write(controller, sandbox, &names) {
+            // The engine writes those of its sandboxes.
+            if !sandbox.is_engines()
+                && let Err(error) = self.files.write(controller, sandbox, &names)
+            {
                 tracing::warn!(sandbox = %id, %error, "files cannot be written");
             }
             let entry = resolver::entry(controller, sandbox, &names);

@@ -211,7 +211,8 @@ pub(crate) fn reply(
         )
     };
     match reply {
-        Reply::Done => Ok(Response::Done),
+        // Only engines ask for these, and they are answered otherwise.
+        Reply::Done | Reply::Pool(..) | Reply::Address(_) => Ok(Response::Done),
         Reply::Network(id) => match controller.network(id) {
             Some(network) => Ok(Response::Network(view::network(controller, network))),
             None => Err(gone("network")),

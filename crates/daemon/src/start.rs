@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tombolo_api::types::{NetworkCreate, SubnetConfig};
+use tombolo_core::driver::detour;
 use tombolo_core::ipam::{DefaultPools, ula_base};
 use tombolo_core::model::Network;
 use tombolo_core::{Command, Controller, record};
@@ -180,7 +181,9 @@ pub(crate) fn resolver(
     let upstreams = shared_upstreams(&resolution.shared());
     let maker = Arc::clone(kernel);
     let make_socket = move |netns: &Netns, kind, ipv6| {
-        let socket = maker.socket_within(netns, kind, ipv6);
+        // An engine may lead what is sent to its own resolver: only what we ask it bears this mark.
+        let mark = matches!(netns, Netns::Adopted { .. }).then_some(detour::MARK);
+        let socket = maker.socket_within(netns, kind, ipv6, mark);
         socket.map_err(std::io::Error::other)
     };
     let cache_bytes = usize::try_from(dns.cache_bytes)?;

@@ -87,7 +87,7 @@ pub fn decide(
         view,
         settings,
     };
-    let is_alone = || is_unqualified(&query) && !settings.single_labels;
+    let is_alone = || is_unqualified(&query) && !(settings.single_labels || view.single_labels);
     let place = lookup.place(query.name.as_str());
     match place.or_else(|| is_alone().then(|| What::Missing.at(0))) {
         Some(place) => {

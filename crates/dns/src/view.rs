@@ -20,6 +20,8 @@ pub struct View {
     pub ipv6: bool,
     /// Whether it may ask for names of the world outside.
     pub forwards: bool,
+    /// Whether whom it asks for other names knows some of one label, whatever the settings say.
+    pub single_labels: bool,
 }
 
 /// What is the same for every asker.

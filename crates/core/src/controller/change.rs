@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::state::publishes_large_range;
 use crate::event::{JobId, Write};
 use crate::id::{EndpointId, NetworkId, SandboxId};
-use crate::model::{Endpoint, Network, Sandbox};
+use crate::model::{Endpoint, Loan, LoanKey, Network, Sandbox};
 use crate::subject::Subject;
 
 /// One step back.
@@ -24,6 +24,8 @@ pub(crate) enum Undo {
     Lease(IpAddr, String),
     /// The pool did not exist before.
     Pool(IpNet),
+    /// The loan was this before.
+    Loan(LoanKey, Option<Loan>),
 }
 
 /// A change of records under way.

@@ -46,6 +46,9 @@ impl Controller {
         let sandbox = sandbox
             .map(|sandbox| self.usable_sandbox(sandbox))
             .transpose()?;
+        if let Some(sandbox) = sandbox {
+            self.must_not_be_engines(sandbox)?;
+        }
         if let (Some(sandbox), Some(network)) = (
             sandbox.and_then(|id| self.state.sandbox(id)),
             self.state.network(network),
@@ -115,6 +118,8 @@ impl Controller {
     ) -> Result<Draft, Halt> {
         let endpoint = self.usable_endpoint(endpoint)?;
         let sandbox = self.usable_sandbox(sandbox)?;
+        self.must_be_peoples(&endpoint)?;
+        self.must_not_be_engines(sandbox)?;
         if let Some(other) = endpoint.sandbox.and_then(|id| self.state.sandbox(id)) {
             let message = format!("the endpoint is already joined to sandbox {}", other.name);
             return Err(Reject::new(Code::AlreadyJoined, &endpoint.name, message)
@@ -136,6 +141,7 @@ impl Controller {
 
     pub(super) fn leave(&mut self, reference: &Reference) -> Result<Draft, Halt> {
         let mut endpoint = self.usable_endpoint(reference)?;
+        self.must_be_peoples(&endpoint)?;
         let Some(sandbox) = endpoint.sandbox.take() else {
             return Err(Reject::new(
                 Code::NotJoined,
@@ -159,6 +165,7 @@ impl Controller {
 
     pub(super) fn delete_endpoint(&mut self, reference: &Reference) -> Result<Draft, Halt> {
         let endpoint = self.usable_endpoint(reference)?;
+        self.must_be_peoples(&endpoint)?;
         self.remove_endpoint(endpoint)
     }
 
@@ -181,10 +188,11 @@ impl Controller {
                 .into());
         };
         self.must_be_free(Subject::Endpoint(endpoint.id))?;
+        self.must_be_peoples(&endpoint)?;
         self.remove_endpoint(endpoint)
     }
 
-    fn remove_endpoint(&mut self, mut endpoint: Endpoint) -> Result<Draft, Halt> {
+    pub(super) fn remove_endpoint(&mut self, mut endpoint: Endpoint) -> Result<Draft, Halt> {
         let id = endpoint.id;
         let mut change = Change::default();
         if let Some(sandbox) = endpoint.sandbox {
@@ -198,6 +206,12 @@ impl Controller {
             change,
             done: Done::EndpointGone(id),
         })
+    }
+
+    fn must_be_peoples(&self, endpoint: &Endpoint) -> Result<(), Reject> {
+        endpoint
+            .sandbox
+            .map_or(Ok(()), |sandbox| self.must_not_be_engines(sandbox))
     }
 
     /// Gives an endpoint its interface in a sandbox; in a stopped one only its membership.
@@ -247,6 +261,7 @@ impl Controller {
                 leaf,
                 epoch,
                 fresh,
+                left: false,
             });
             change.touch(Subject::Sandbox(sandbox.id));
         }
@@ -353,6 +368,10 @@ impl Controller {
                 return Err(Reject::new(Code::InvalidAddress, wanted, message)
                     .hint("`tombolo network inspect` shows the subnets"));
             };
+            if self.is_lent_for_endpoint(*wanted) && spec.engine {
+                leased.push(in_subnet(*wanted, pool.subnet));
+                continue;
+            }
             let request = LeaseRequest {
                 subnet: pool.subnet,
                 address: Some(*wanted),
@@ -361,8 +380,12 @@ impl Controller {
             let ip = self
                 .state
                 .lease(&request, now_ms, change)
-                .map_err(|r| lease_reject(network, &r))?;
+                .map_err(|r| lease_reject(&network.spec.name, &r))?;
             leased.push(in_subnet(ip, pool.subnet));
+        }
+        if spec.engine && !leased.is_empty() {
+            leased.sort_by_key(|net| net.addr().is_ipv6());
+            return Ok(leased);
         }
         for ipv6 in [false, true] {
             let has = |nets: &[IpNet]| nets.iter().any(|net| net.addr().is_ipv6() == ipv6);
@@ -397,7 +420,9 @@ impl Controller {
                 Err(reject) => refused = Some(reject),
             }
         }
-        refused.map_or(Ok(None), |reject| Err(lease_reject(network, &reject)))
+        refused.map_or(Ok(None), |reject| {
+            Err(lease_reject(&network.spec.name, &reject))
+        })
     }
 
     fn check_join(
@@ -555,7 +580,7 @@ fn checked_mac(name: &Name, mac: [u8; 6]) -> Result<[u8; 6], Reject> {
     }
 }
 
-fn lease_reject(network: &Network, reject: &LeaseReject) -> Reject {
+pub(super) fn lease_reject(object: &impl std::fmt::Display, reject: &LeaseReject) -> Reject {
     let code = match reject {
         LeaseReject::Taken {
             holder: Holder::Network | Holder::Broadcast,
@@ -566,7 +591,7 @@ fn lease_reject(network: &Network, reject: &LeaseReject) -> Reject {
         LeaseReject::TooMany { .. } => Code::LimitReached,
         _ => Code::InvalidAddress,
     };
-    Reject::advised(code, &network.spec.name, &reject.to_string())
+    Reject::advised(code, object, &reject.to_string())
 }
 
 fn vanished(id: impl std::fmt::Display) -> Reject {

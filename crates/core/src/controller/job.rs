@@ -12,7 +12,7 @@ use tombolo_netstate::{Action, Key, Netns, Op, Outcome, Plan, Report, Spec, diff
 use super::change::{Change, Undo};
 use super::publication::not_here;
 use super::{Controller, Draft, Halt};
-use crate::event::{Decision, JobId, RequestId};
+use crate::event::{Decision, JobId, Reply, RequestId};
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::record;
 use crate::reject::{Code, Reject};
@@ -80,6 +80,17 @@ pub(super) enum Done {
     },
     /// Facts changed and what follows was planned anew.
     Refreshed,
+    /// The namespace that an engine made for the sandbox is known.
+    Adopted(SandboxId),
+    /// Records changed, and no object with them.
+    Recorded {
+        /// The answer.
+        reply: Reply,
+        /// The records must survive a power cut.
+        durable: bool,
+        /// Sandboxes of which others are to be told.
+        tell: Vec<SandboxId>,
+    },
 }
 
 /// What a pruning removes, with the names to tell.
@@ -99,6 +110,7 @@ impl Done {
             | Self::NetworkGone(_)
             | Self::Pruned(_)
             | Self::EndpointGone(_) => true,
+            Self::Recorded { durable, .. } => *durable,
             Self::EndpointReady(_)
             | Self::EndpointLeft(..)
             | Self::SandboxRunning(_)
@@ -106,6 +118,7 @@ impl Done {
             | Self::Unpublished(_)
             | Self::SandboxStopped(_)
             | Self::SandboxGone(..)
+            | Self::Adopted(_)
             | Self::Compared { .. }
             | Self::Refreshed => false,
         }
@@ -395,6 +408,8 @@ impl Done {
             | Self::Unpublished(_)
             | Self::SandboxStopped(_)
             | Self::SandboxGone(..)
+            | Self::Adopted(_)
+            | Self::Recorded { .. }
             | Self::Compared { .. }
             | Self::Refreshed => false,
         }

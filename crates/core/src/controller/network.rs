@@ -7,18 +7,19 @@ use ipnet::IpNet;
 
 use super::change::{Change, Undo};
 use super::job::{Done, Pruned};
+use super::loan::BORROWER;
 use super::state::pool_spec;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
 use crate::driver::{self, names};
-use crate::id::{EndpointId, NetworkId, SandboxId, Seed};
+use crate::id::{EndpointId, Name, NetworkId, SandboxId, Seed};
 use crate::ipam::{Family, PickReject, PoolReject, PoolSpec, Surroundings};
 use crate::limits::{
     LABEL_BYTES_MAX, LABELS_MAX, NETWORKS_MAX, ROUTES_PER_NETWORK_MAX, SUBNETS_PER_NETWORK_MAX,
 };
 use crate::model::{
-    Driver, Endpoint, GatewayMode, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxState,
-    SubnetPick, SubnetSpec,
+    Driver, Endpoint, GatewayMode, Loan, LoanKey, Network, NetworkSpec, NetworkState, Pool,
+    Sandbox, SandboxState, SubnetPick, SubnetSpec,
 };
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -183,18 +184,36 @@ impl Controller {
                 // Links that the kernel still removes are on no bridge any more, and what a withdrawal still
                 // holds is in the kernel no more: all addresses are free.
                 let held = self.state.space.pool(pool.subnet).into_iter();
+                let lent = self.is_lent_whole(pool);
                 let held: Vec<(IpAddr, String)> = held
                     .flat_map(|p| p.leases().map(|(ip, l)| (ip, l.owner.clone())))
+                    .filter(|(_, owner)| !lent || owner != BORROWER)
                     .collect();
                 for (ip, owner) in held {
                     drop(self.state.space.release(ip, &owner, 0));
                 }
                 // Fails only where no such pool exists, which is what is wanted.
-                drop(self.state.space.remove_pool(pool.subnet));
+                if !lent {
+                    drop(self.state.space.remove_pool(pool.subnet));
+                }
+            }
+            let bound: Vec<LoanKey> = self
+                .state
+                .loans()
+                .filter(|l| is_of(l, id))
+                .map(Loan::key)
+                .collect();
+            for key in bound {
+                self.state.set_loan(key, None, change);
             }
             self.state.set_network(id, None, change);
             self.live_leaves.retain(|(network, _)| *network != id);
         }
+    }
+
+    /// Whether an engine asked for the pool before there was a network.
+    fn is_lent_whole(&self, pool: &Pool) -> bool {
+        self.state.loan(LoanKey::Pool(pool.subnet)).is_some()
     }
 
     fn mark_deleting(&mut self, id: NetworkId, change: &mut Change) {
@@ -208,12 +227,7 @@ impl Controller {
     }
 
     fn check_network(&self, spec: &NetworkSpec, predefined: bool) -> Result<(), Reject> {
-        if !predefined
-            && matches!(
-                spec.name.as_str(),
-                "bridge" | "host" | "none" | "default" | "container"
-            )
-        {
+        if !predefined && !is_free_word(&spec.name) {
             return Err(Reject::new(
                 Code::PredefinedNetwork,
                 &spec.name,
@@ -285,11 +299,15 @@ impl Controller {
         let owner = network.spec.name.to_string();
         for subnet in wanted {
             let pool = self.pool(network, subnet)?;
+            if self.is_lent_whole(&pool) {
+                network.pools.push(pool);
+                continue;
+            }
             let host = self.surroundings(network.existing);
             self.state
                 .space
                 .add_pool(&owner, pool_spec(&pool), &host)
-                .map_err(|reject| pool_reject(&network.spec, &reject))?;
+                .map_err(|reject| pool_reject(&network.spec.name, &reject))?;
             change.undo.push(Undo::Pool(pool.subnet));
             network.pools.push(pool);
         }
@@ -316,7 +334,11 @@ impl Controller {
         })
     }
 
-    fn pick(&self, network: &Network, pick: SubnetPick) -> Result<IpNet, Reject> {
+    pub(super) fn pick_pool(
+        &self,
+        object: &impl std::fmt::Display,
+        pick: SubnetPick,
+    ) -> Result<IpNet, Reject> {
         let family = if pick.ipv6 { Family::V6 } else { Family::V4 };
         let mut avoid = self.facts.routes.clone();
         avoid.extend(self.facts.resolvers.iter().map(|ip| IpNet::from(*ip)));
@@ -333,7 +355,7 @@ impl Controller {
                 let code = match reject {
                     PickReject::Exhausted { .. } | PickReject::NoPool { .. } => Code::PoolExhausted,
                 };
-                Reject::advised(code, &network.spec.name, &reject.to_string())
+                Reject::advised(code, object, &reject.to_string())
             })
     }
 
@@ -347,7 +369,7 @@ impl Controller {
         } = wanted;
         let subnet = match subnet {
             Some(subnet) => subnet,
-            None => self.pick(network, pick)?,
+            None => self.pick_pool(&network.spec.name, pick)?,
         };
         let mut pool = Pool {
             subnet,
@@ -385,7 +407,7 @@ impl Controller {
         }
     }
 
-    fn surroundings(&self, existing: bool) -> Surroundings {
+    pub(super) fn surroundings(&self, existing: bool) -> Surroundings {
         if existing {
             return Surroundings::default();
         }
@@ -397,6 +419,11 @@ impl Controller {
             resolvers: self.facts.resolvers.clone(),
         }
     }
+}
+
+/// Whether an engine has the network in the place of one of its own.
+fn is_of(loan: &Loan, network: NetworkId) -> bool {
+    matches!(loan, Loan::Network { network: of, .. } if *of == network)
 }
 
 /// The customary gateway: the lowest address that is not reserved.
@@ -463,7 +490,7 @@ pub(super) fn check_labels(
     Ok(())
 }
 
-fn pool_reject(spec: &NetworkSpec, reject: &PoolReject) -> Reject {
+pub(super) fn pool_reject(object: &impl std::fmt::Display, reject: &PoolReject) -> Reject {
     let code = match reject {
         PoolReject::HostBits { .. } => Code::HostBitsSet,
         PoolReject::OverlapsPool { .. }
@@ -472,5 +499,11 @@ fn pool_reject(spec: &NetworkSpec, reject: &PoolReject) -> Reject {
         other if other.to_string().starts_with("gateway") => Code::GatewayOutsideSubnet,
         _ => Code::InvalidAddress,
     };
-    Reject::advised(code, &spec.name, &reject.to_string())
+    Reject::advised(code, object, &reject.to_string())
+}
+
+/// Whether a name is none of those that the daemon gives itself.
+pub(super) fn is_free_word(name: &Name) -> bool {
+    let own = ["bridge", "host", "none", "default", "container"];
+    !own.contains(&name.as_str())
 }

@@ -57,6 +57,16 @@ impl Controller {
             }
             Done::Compared { ops, failures, .. } => Reply::Operations { ops, failures },
             Done::Refreshed => Reply::Done,
+            Done::Adopted(id) => {
+                decision.effects.push(Effect::WriteFiles(id));
+                Reply::Sandbox(id)
+            }
+            Done::Recorded { reply, tell, .. } => {
+                decision
+                    .effects
+                    .extend(tell.into_iter().map(Effect::WriteFiles));
+                reply
+            }
         };
         Self::store(decision, change.take_writes(None), job.done.durable());
         self.tell_outside(job, decision);

@@ -444,7 +444,7 @@ impl Controller {
         let live = |state| matches!(state, SandboxState::Running | SandboxState::Creating);
         let sandboxes = self.state.sandboxes().filter(|s| live(s.state));
         sandboxes
-            .filter(|s| s.spec.netns != SandboxNetns::Host)
+            .filter(|s| s.spec.netns != SandboxNetns::Host && s.has_namespace())
             .map(driver::netns_of)
             .collect()
     }

@@ -1,11 +1,12 @@
 //! From stored records back to a controller, after a restart, a crash or a reboot.
 
 use super::change::Change;
+use super::loan::BORROWER;
 use super::state::pool_spec;
 use super::{Controller, State};
 use crate::event::Write;
-use crate::ipam::{LeaseRecord, LeaseState};
-use crate::model::{Endpoint, Network, NetworkState, Sandbox, SandboxState};
+use crate::ipam::{LeaseRecord, LeaseState, PoolSpec, Space};
+use crate::model::{Endpoint, Loan, LoanKey, Network, NetworkState, Sandbox, SandboxState};
 use crate::record::{self, RecordError};
 use crate::subject::Subject;
 
@@ -40,6 +41,8 @@ impl Controller {
                 self.state.swap_sandbox(sandbox.id, Some(sandbox));
             } else if key.starts_with(record::ENDPOINT) {
                 endpoints.push(record::get(key, bytes)?);
+            } else if key.starts_with(record::LOAN) {
+                self.state.adopt_loan(record::get(key, bytes)?);
             } else if key.starts_with(record::SYSCTL) {
                 let (path, value): (String, String) = record::get(key, bytes)?;
                 if rebooted {
@@ -103,6 +106,12 @@ impl Controller {
                     ));
                     self.state.set_sandbox(sandbox.id, None, change);
                 }
+                // Its container has ended with the machine, and a new one will be another sandbox.
+                SandboxState::Running | SandboxState::Stopped
+                    if rebooted && sandbox.is_engines() =>
+                {
+                    self.state.set_sandbox(sandbox.id, None, change);
+                }
                 SandboxState::Running if rebooted => {
                     sandbox.state = SandboxState::Stopped;
                     self.state.set_sandbox(sandbox.id, Some(sandbox), change);
@@ -112,19 +121,24 @@ impl Controller {
         }
         let endpoints: Vec<Endpoint> = self.state.endpoints().cloned().collect();
         for endpoint in endpoints {
-            self.withdraw_endpoint(endpoint, change, restored);
+            self.withdraw_endpoint(endpoint, rebooted, change, restored);
         }
     }
 
     fn withdraw_endpoint(
         &mut self,
         endpoint: Endpoint,
+        rebooted: bool,
         change: &mut Change,
         restored: &mut Restored,
     ) {
         let sandbox = endpoint.sandbox.and_then(|id| self.state.sandbox(id));
         let runs = sandbox.is_some_and(|s| s.state == SandboxState::Running);
         let orphan = self.state.network(endpoint.network).is_none();
+        if rebooted && endpoint.spec.engine {
+            self.state.set_endpoint(endpoint.id, None, change);
+            return;
+        }
         if endpoint.fresh || endpoint.deleting || orphan {
             restored.notes.push(format!(
                 "endpoint {} was not finished and is withdrawn",
@@ -163,8 +177,14 @@ impl Controller {
                 }
             }
         }
+        let loans: Vec<Loan> = state.loans().cloned().collect();
+        adopt_loans(&mut space, &loans, restored);
         for endpoint in state.endpoints() {
             for address in &endpoint.addresses {
+                // Lent before the endpoint was made: its engine gives it back.
+                if state.loan(LoanKey::Address(address.addr())).is_some() {
+                    continue;
+                }
                 let owner = endpoint.id.to_string();
                 let lease = LeaseRecord {
                     address: address.addr(),
@@ -193,5 +213,50 @@ impl Controller {
         subjects.extend(self.state.sandboxes().map(|s| Subject::Sandbox(s.id)));
         subjects.extend(self.state.endpoints().map(|e| Subject::Endpoint(e.id)));
         subjects
+    }
+}
+
+/// Pools that are a network's are there already, and so are the addresses of their routers.
+fn adopt_loans(space: &mut Space, loans: &[Loan], restored: &mut Restored) {
+    for loan in loans {
+        let Loan::Pool { subnet, ranges, .. } = loan else {
+            continue;
+        };
+        if space.pool(*subnet).is_some() {
+            continue;
+        }
+        let spec = PoolSpec {
+            subnet: *subnet,
+            ranges: ranges.clone(),
+            gateway: None,
+            reserved: Default::default(),
+        };
+        if let Err(reject) = space.adopt_pool(BORROWER, spec) {
+            restored.notes.push(format!("lent pool {subnet}: {reject}"));
+        }
+    }
+    for loan in loans {
+        let Loan::Address {
+            address,
+            subnet,
+            gateway,
+            ..
+        } = loan
+        else {
+            continue;
+        };
+        let lease = LeaseRecord {
+            address: *address,
+            owner: BORROWER.to_owned(),
+            state: LeaseState::Held,
+        };
+        match space.adopt_lease(*subnet, lease) {
+            Err(reject) if !gateway => {
+                restored
+                    .notes
+                    .push(format!("lent address {address}: {reject}"));
+            }
+            _ => {}
+        }
     }
 }

@@ -186,6 +186,7 @@ impl Controller {
 
     fn free_sandbox(&self, reference: &Reference) -> Result<(Sandbox, Vec<Endpoint>), Halt> {
         let id = self.usable_sandbox(reference)?;
+        self.must_not_be_engines(id)?;
         let sandbox = self.state.find_sandbox(reference)?.clone();
         let endpoints: Vec<Endpoint> = self
             .state

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -9,7 +10,7 @@ use crate::command::Reference;
 use crate::id::{EndpointId, Name, NetworkId, SandboxId, prefix_range};
 use crate::ipam::{LeaseRequest, PoolSpec, Space};
 use crate::limits::RANGE_SOCKETS_MAX;
-use crate::model::{Endpoint, Network, NetworkState, Pool, Sandbox};
+use crate::model::{Endpoint, Loan, LoanKey, Network, NetworkState, Pool, Sandbox, SandboxNetns};
 use crate::record;
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -29,10 +30,15 @@ pub(crate) struct State {
     in_sandbox: BTreeMap<SandboxId, BTreeSet<EndpointId>>,
     /// Sandboxes by the name that their links lead to.
     linked_to: BTreeMap<Name, BTreeSet<SandboxId>>,
+    /// Sandboxes of engines by where their namespaces are.
+    at_paths: BTreeMap<PathBuf, SandboxId>,
+    /// Endpoints by their addresses.
+    at_addresses: BTreeMap<IpAddr, EndpointId>,
     /// Running sandboxes that publish ranges too large for sockets.
     large_ranges: BTreeSet<SandboxId>,
     /// Attached endpoints of each leaf bridge.
     leaves: BTreeMap<NetworkId, BTreeMap<u16, u16>>,
+    loans: BTreeMap<LoanKey, Loan>,
     pub(crate) space: Space,
 }
 
@@ -278,6 +284,43 @@ impl State {
         );
     }
 
+    /// What engines hold.
+    pub(crate) fn loans(&self) -> impl Iterator<Item = &Loan> {
+        self.loans.values()
+    }
+
+    pub(crate) fn loan(&self, key: LoanKey) -> Option<&Loan> {
+        self.loans.get(&key)
+    }
+
+    /// Stores a loan, or erases it.
+    pub(crate) fn set_loan(&mut self, key: LoanKey, loan: Option<Loan>, change: &mut Change) {
+        change.write(match &loan {
+            Some(loan) => record::put(record::LOAN, &key.record_id(), loan),
+            None => record::erase(record::LOAN, &key.record_id()),
+        });
+        let before = match loan {
+            Some(loan) => self.loans.insert(key, loan),
+            None => self.loans.remove(&key),
+        };
+        change.undo.push(Undo::Loan(key, before));
+    }
+
+    /// Puts a stored loan back.
+    pub(crate) fn adopt_loan(&mut self, loan: Loan) {
+        self.loans.insert(loan.key(), loan);
+    }
+
+    /// The endpoint that has an address.
+    pub(crate) fn endpoint_at(&self, address: IpAddr) -> Option<EndpointId> {
+        self.at_addresses.get(&address).copied()
+    }
+
+    /// The sandbox that an engine has or will have at a path.
+    pub(crate) fn sandbox_at(&self, path: &Path) -> Option<&Sandbox> {
+        self.at_paths.get(path).and_then(|id| self.sandbox(*id))
+    }
+
     /// Takes an address out of a pool.
     pub(crate) fn lease(
         &mut self,
@@ -303,6 +346,7 @@ impl State {
                 // A time long past: an address that was never used needs no rest.
                 Undo::Lease(ip, owner) => drop(self.space.release(ip, &owner, 0)),
                 Undo::Pool(subnet) => drop(self.space.remove_pool(subnet)),
+                Undo::Loan(key, before) => self.set_loan(key, before, &mut change),
             }
         }
         change
@@ -325,7 +369,8 @@ impl State {
                 | Undo::Sandbox(..)
                 | Undo::Network(..)
                 | Undo::Lease(..)
-                | Undo::Pool(_) => {}
+                | Undo::Pool(_)
+                | Undo::Loan(..) => {}
             }
         }
     }
@@ -356,6 +401,9 @@ impl State {
             let name = (before.name.clone(), before.network);
             drop_name(&mut self.endpoint_names, &name, id);
             drop_member(&mut self.in_network, before.network, id);
+            for address in &before.addresses {
+                drop_name(&mut self.at_addresses, &address.addr(), id);
+            }
             if let Some(sandbox) = before.sandbox {
                 drop_member(&mut self.in_sandbox, sandbox, id);
             }
@@ -371,6 +419,9 @@ impl State {
             if let Some(sandbox) = endpoint.sandbox {
                 self.in_sandbox.entry(sandbox).or_default().insert(id);
             }
+            let addresses = endpoint.addresses.iter();
+            self.at_addresses
+                .extend(addresses.map(|address| (address.addr(), id)));
             self.count_port(&endpoint, true);
             self.endpoints.insert(id, endpoint);
         }
@@ -388,12 +439,18 @@ impl State {
             for link in &before.spec.links {
                 drop_member(&mut self.linked_to, link.sandbox.clone(), id);
             }
+            if let SandboxNetns::Engine { path, .. } = &before.spec.netns {
+                drop_name(&mut self.at_paths, path, id);
+            }
         }
         self.large_ranges.remove(&id);
         if let Some(sandbox) = sandbox {
             for link in &sandbox.spec.links {
                 let name = link.sandbox.clone();
                 self.linked_to.entry(name).or_default().insert(id);
+            }
+            if let SandboxNetns::Engine { path, .. } = &sandbox.spec.netns {
+                self.at_paths.insert(path.clone(), id);
             }
             if publishes_large_range(&sandbox) {
                 self.large_ranges.insert(id);

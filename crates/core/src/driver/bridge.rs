@@ -199,26 +199,34 @@ pub fn endpoint_objects(
         &Veth {
             outer,
             inner,
+            lent: endpoint
+                .spec
+                .engine
+                .then(|| names::lent_end(endpoint.id, attachment.epoch))
+                .transpose()?,
             bridge,
             core,
             netns,
             mac,
         },
     );
+    let lent = endpoint.spec.engine;
     for address in &endpoint.addresses {
         let ip = address.addr();
-        objects.insert(
-            Key::Address(AddressKey {
-                netns: netns.clone(),
-                link: inner,
-                ip,
-            }),
-            Spec::Address(AddressSpec {
-                prefix_len: address.prefix_len(),
-                prefix_route: !hub,
-                announce: (!hub).then_some(mac),
-            }),
-        );
+        if !lent {
+            objects.insert(
+                Key::Address(AddressKey {
+                    netns: netns.clone(),
+                    link: inner,
+                    ip,
+                }),
+                Spec::Address(AddressSpec {
+                    prefix_len: address.prefix_len(),
+                    prefix_route: !hub,
+                    announce: (!hub).then_some(mac),
+                }),
+            );
+        }
         // The host knows its endpoints without asking, where it is a part of the network at all.
         let isolated = network.spec.gateway_mode(ip.is_ipv6()) == GatewayMode::Isolated;
         if !network.existing && !isolated {
@@ -240,7 +248,9 @@ pub fn endpoint_objects(
             objects.insert(key, spec);
         }
     }
-    add_routes(&mut objects, network, endpoint, netns, inner);
+    if !lent {
+        add_routes(&mut objects, network, endpoint, netns, inner);
+    }
     Ok(objects)
 }
 
@@ -296,6 +306,8 @@ fn add_gateways(objects: &mut Objects, network: &Network, link: IfName) {
 struct Veth<'a> {
     outer: IfName,
     inner: IfName,
+    /// The other end's name at birth, where an engine takes it.
+    lent: Option<IfName>,
     bridge: IfName,
     core: IfName,
     netns: &'a Netns,
@@ -324,9 +336,12 @@ fn add_veth(
     objects.insert(
         Key::Link(outer.clone()),
         Spec::Link(Box::new(LinkSpec {
-            kind: LinkKind::Veth {
-                peer: inner.clone(),
-                peer_mac: veth.mac,
+            kind: match veth.lent {
+                Some(name) => LinkKind::Lent { name },
+                None => LinkKind::Veth {
+                    peer: inner.clone(),
+                    peer_mac: veth.mac,
+                },
             },
             mac: names::mac(&[b"port", &endpoint.id.0.to_be_bytes()]),
             mtu,
@@ -343,6 +358,9 @@ fn add_veth(
             alias: alias.clone(),
         })),
     );
+    if veth.lent.is_some() {
+        return;
+    }
     objects.insert(
         Key::Link(inner),
         Spec::Link(Box::new(LinkSpec {

@@ -54,6 +54,14 @@ pub fn host_end(endpoint: EndpointId, epoch: u32) -> Result<IfName, Reject> {
     )
 }
 
+/// The name at birth of the end of a veth that is lent to an engine.
+pub fn lent_end(endpoint: EndpointId, epoch: u32) -> Result<IfName, Reject> {
+    hashed(
+        "tp",
+        &[b"lent", &endpoint.0.to_be_bytes(), &epoch.to_be_bytes()],
+    )
+}
+
 /// The hardware address of a link known by `parts`.
 pub fn mac(parts: &[&[u8]]) -> Mac {
     Mac::local(stable_hash(parts))

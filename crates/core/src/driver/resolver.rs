@@ -10,7 +10,7 @@ use crate::model::{Driver, Endpoint, GatewayMode, Network, ResolverAt, Sandbox, 
 use crate::reject::{Code, Reject};
 
 /// The port of resolvers (RFC 1035, section 4.2).
-const DNS_PORT: u16 = 53;
+pub(super) const DNS_PORT: u16 = 53;
 
 /// Where a sandbox finds our own resolver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn gateway_addresses(network: &Network) -> Vec<IpAddr> {
 /// want the port for themselves. At a gateway it has one only if the network says so, since there the port may be
 /// wanted for what is published.
 pub fn place(sandbox: &Sandbox, endpoints: &[(&Network, &Endpoint)]) -> Place {
-    if sandbox.spec.netns == SandboxNetns::Host {
+    if let SandboxNetns::Host | SandboxNetns::Engine { inode: None, .. } = sandbox.spec.netns {
         return Place::Off;
     }
     let attached = endpoints.iter().filter(|(_, e)| e.attachment.is_some());

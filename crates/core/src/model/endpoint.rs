@@ -25,6 +25,9 @@ pub struct EndpointSpec {
     pub aliases: Vec<String>,
     /// Of the user.
     pub labels: BTreeMap<String, String>,
+    /// Of another engine: it has the addresses named and no others, and its interface is lent.
+    #[serde(default)]
+    pub engine: bool,
 }
 
 /// An endpoint of this node.
@@ -67,4 +70,7 @@ pub struct Attachment {
     pub epoch: u32,
     /// Not yet acknowledged; withdrawn by a restart.
     pub fresh: bool,
+    /// The engine has given it up and will take the interface out of its sandbox: nothing leads through it.
+    #[serde(default)]
+    pub left: bool,
 }

@@ -88,6 +88,9 @@ pub struct NetworkSpec {
     pub interface_prefix: String,
     /// Of the user.
     pub labels: BTreeMap<String, String>,
+    /// Its id in the engine that asked for it.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// As they were written, for showing.
     pub options: BTreeMap<String, String>,
 }

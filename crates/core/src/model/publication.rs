@@ -37,6 +37,9 @@ pub struct Publication {
     /// Whether the host's own firewall decides about them; `None` follows the network.
     #[serde(default)]
     pub obey_host_firewall: Option<bool>,
+    /// An engine asked for it, which takes it back.
+    #[serde(default)]
+    pub by_engine: bool,
 }
 
 /// Ports that a sandbox says it serves, published or not.
@@ -146,6 +149,7 @@ mod tests {
             from: vec!["10.0.0.0/8".parse().unwrap()],
             socket: None,
             obey_host_firewall: Some(true),
+            by_engine: false,
         };
         let text = serde_json::to_string(&publication).unwrap();
         assert_eq!(

@@ -23,6 +23,13 @@ pub enum SandboxNetns {
         /// Its inode, by which it is known again.
         inode: u64,
     },
+    /// One that another engine makes, perhaps only after it was told of us: interfaces are lent to it.
+    Engine {
+        /// Where the engine says that it will be.
+        path: PathBuf,
+        /// Its inode, once it was seen there.
+        inode: Option<u64>,
+    },
 }
 
 /// What was asked of a sandbox, checked for form.
@@ -97,6 +104,16 @@ impl Sandbox {
     /// Whether it has, or is about to have, its namespace.
     pub fn is_live(&self) -> bool {
         matches!(self.state, SandboxState::Creating | SandboxState::Running)
+    }
+
+    /// Whether its namespace is there, as far as that is known.
+    pub fn has_namespace(&self) -> bool {
+        !matches!(self.spec.netns, SandboxNetns::Engine { inode: None, .. })
+    }
+
+    /// Whether another engine has made it and decides about it.
+    pub fn is_engines(&self) -> bool {
+        matches!(self.spec.netns, SandboxNetns::Engine { .. })
     }
 
     /// The name by which processes in it know their machine.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tombolo_core::Controller;
 use tombolo_core::driver::{links, netns_of, resolver};
-use tombolo_core::model::{Driver, Endpoint, Network, Sandbox};
+use tombolo_core::model::{Driver, Endpoint, Forward, Network, Sandbox};
 use tombolo_dns::limits::REGISTRATION_NAMES_MAX;
 use tombolo_dns::mdns::Responder;
 use tombolo_dns::name::HostName;
@@ -58,12 +58,16 @@ pub(crate) fn entry(controller: &Controller, sandbox: &Sandbox, conf: &SandboxRe
         .iter()
         .filter_map(|(network, endpoint)| registration(sandbox, network, endpoint, &services));
     let netns = netns_of(sandbox);
-    let asker = (netns != Netns::Host && !attached.is_empty()).then(|| Asker {
-        // Its lower half is as random as the whole.
-        id: sandbox.id.0 as u64,
-        view: view(controller, sandbox, &attached),
-        upstreams: own_upstreams(conf, &netns),
-    });
+    let asker =
+        (netns != Netns::Host && sandbox.has_namespace() && !attached.is_empty()).then(|| Asker {
+            // Its lower half is as random as the whole.
+            id: sandbox.id.0 as u64,
+            view: view(controller, sandbox, &attached),
+            upstreams: match sandbox.is_engines() {
+                true => Some(Arc::new(engines_resolver(&netns))),
+                false => own_upstreams(conf, &netns),
+            },
+        });
     Entry {
         registrations: registrations.collect(),
         asker: asker.map(|asker| (netns, asker)),
@@ -73,6 +77,8 @@ pub(crate) fn entry(controller: &Controller, sandbox: &Sandbox, conf: &SandboxRe
             .collect(),
         posts: attached
             .iter()
+            // The engine alone knows what the interface is called.
+            .filter(|_| !sandbox.is_engines())
             .filter(|(network, _)| network.spec.dns.mdns)
             .filter_map(|(network, endpoint)| post(sandbox, network, endpoint))
             .collect(),
@@ -112,6 +118,15 @@ fn own_upstreams(conf: &SandboxResolvConf, netns: &Netns) -> Option<Arc<Upstream
         .collect();
     let servers = own.iter().filter_map(|one| server(&one.server, netns));
     (!own.is_empty()).then(|| Arc::new(Upstreams::new(servers)))
+}
+
+/// The resolver that an engine has in each of its sandboxes: it knows names that we do not, and asks as the engine
+/// was told to.
+fn engines_resolver(netns: &Netns) -> Upstreams {
+    Upstreams::new([Server {
+        address: SocketAddr::new(resolver::IN_SANDBOX, DNS_PORT),
+        via: netns.clone(),
+    }])
 }
 
 /// A server as a socket address; none where the interface of a link-local one does not exist.
@@ -186,6 +201,11 @@ fn view(controller: &Controller, sandbox: &Sandbox, attached: &[(&Network, &Endp
         links: links.collect(),
         host,
         ipv6: attached.iter().any(|(network, _)| network.spec.ipv6),
-        forwards: attached.iter().any(|(n, _)| n.spec.forwards_names()),
+        forwards: attached.iter().any(|(n, _)| n.spec.forwards_names())
+            || sandbox.is_engines()
+                && attached
+                    .iter()
+                    .any(|(n, _)| n.spec.dns.forward == Forward::Auto),
+        single_labels: sandbox.is_engines(),
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn settings(settings: EndpointSettings) -> Result<EndpointSpec, Rejec
         gateway_priority: settings.gateway_priority.unwrap_or(0),
         aliases: aliases?,
         labels: settings.labels,
+        engine: false,
     })
 }
 

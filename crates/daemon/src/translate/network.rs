@@ -64,6 +64,7 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
         routes: routes?,
         interface_prefix: create.interface_prefix.unwrap_or_else(|| "eth".to_owned()),
         labels: create.labels,
+        engine: None,
         options,
     })
 }

@@ -52,6 +52,7 @@ fn automatic(exposed: Exposed) -> Publication {
         from: Vec::new(),
         socket: None,
         obey_host_firewall: None,
+        by_engine: false,
     }
 }
 

@@ -119,7 +119,9 @@ pub(crate) fn sandbox(
     let netns = match &sandbox.spec.netns {
         SandboxNetns::New => Some(path(&places.netns.join(sandbox.netns_name()))),
         SandboxNetns::Host => None,
-        SandboxNetns::Adopted { path: theirs, .. } => Some(path(theirs)),
+        SandboxNetns::Adopted { path: theirs, .. } | SandboxNetns::Engine { path: theirs, .. } => {
+            Some(path(theirs))
+        }
     };
     let files = places.files.join(sandbox.id.to_string());
     let file = |name: &str| path(&files.join(name));

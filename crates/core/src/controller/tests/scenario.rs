@@ -393,6 +393,11 @@ impl Scenario {
             }
             Ok(Reply::Endpoint(id)) => self.say(&format!("ok endpoint {id}")),
             Ok(Reply::Sandbox(id)) => self.say(&format!("ok sandbox {id}")),
+            Ok(Reply::Pool(subnet, gateway)) => {
+                let gateway = gateway.map_or_else(String::new, |ip| format!(" by {ip}"));
+                self.say(&format!("ok pool {subnet}{gateway}"));
+            }
+            Ok(Reply::Address(net)) => self.say(&format!("ok address {net}")),
             Ok(Reply::Operations { ops, failures }) => {
                 self.say(&format!(
                     "ok {} operations, {} failures",

@@ -187,6 +187,7 @@ fn plain(name: &str) -> NetworkSpec {
         dns: NetworkDns::default(),
         routes: vec![],
         interface_prefix: "eth".to_owned(),
+        engine: None,
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
     }
@@ -242,6 +243,7 @@ fn publication(text: &str) -> Publication {
         container: container.parse().unwrap(),
         from: vec![],
         socket: None,
+        by_engine: false,
         obey_host_firewall: None,
     };
     for part in parts {

@@ -77,6 +77,7 @@ fn what_is_open_on_a_routed_network_never_overlaps() {
         from: from.iter().map(|n| n.parse().unwrap()).collect(),
         socket: None,
         obey_host_firewall: None,
+        by_engine: false,
     };
     let all = [
         publication(range(80, 90), &["10.0.0.0/8"]),

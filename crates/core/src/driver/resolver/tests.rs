@@ -72,6 +72,7 @@ fn endpoint(order: u32, attached: bool) -> Endpoint {
             interface: "eth0".to_owned(),
             leaf: 0,
             epoch: 0,
+            left: false,
             fresh: false,
         }),
         epoch: 0,
@@ -203,6 +204,7 @@ fn who_serves_names_has_no_resolver_but_one_at_a_gateway() {
         container: PortRange::new(53, 53).unwrap(),
         from: vec![],
         socket: None,
+        by_engine: false,
         obey_host_firewall: None,
     });
     assert_eq!(place_on(&publishing, &[&inside]), Place::Off);

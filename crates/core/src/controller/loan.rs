@@ -1,0 +1,361 @@
+//! Pools, addresses and networks that are lent to other engines.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::change::{Change, Undo};
+use super::endpoint::lease_reject;
+use super::engine::{nothing, recorded};
+use super::state::in_subnet;
+use super::{Controller, Draft, Halt};
+use crate::command::Reference;
+use crate::event::Reply;
+use crate::id::NetworkId;
+use crate::ipam::{LeaseRequest, PoolSpec};
+use crate::limits::LOANS_MAX;
+use crate::model::{Driver, Loan, LoanKey, Network, SubnetPick};
+use crate::reject::{Code, Reject};
+use crate::subject::Subject;
+
+/// Who holds an address that is lent, or a pool.
+pub(super) const BORROWER: &str = "engine";
+
+impl Controller {
+    pub(super) fn request_pool(
+        &mut self,
+        now_ms: u64,
+        network: Option<&Reference>,
+        (subnet, pick): (Option<IpNet>, SubnetPick),
+        range: Option<IpNet>,
+    ) -> Result<Draft, Halt> {
+        if let Some(network) = network {
+            return self.pool_of_network(network, (subnet, pick), range);
+        }
+        let subnet = match subnet {
+            Some(subnet) => subnet,
+            None => self.pick_pool(&"pool", pick)?,
+        };
+        if self.state.loan(LoanKey::Pool(subnet)).is_some() {
+            self.must_be_unused(subnet)?;
+            return Ok(nothing(Reply::Pool(subnet, None)));
+        }
+        self.must_have_room(&subnet)?;
+        let ranges: Vec<IpNet> = range.into_iter().collect();
+        let spec = PoolSpec {
+            subnet,
+            ranges: ranges.clone(),
+            gateway: None,
+            reserved: Default::default(),
+        };
+        let host = self.surroundings(false);
+        self.state
+            .space
+            .add_pool(BORROWER, spec, &host)
+            .map_err(|reject| super::network::pool_reject(&subnet, &reject))?;
+        let mut change = Change::default();
+        change.undo.push(Undo::Pool(subnet));
+        let loan = Loan::Pool {
+            subnet,
+            ranges,
+            since_ms: now_ms,
+        };
+        self.state.set_loan(loan.key(), Some(loan), &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Pool(subnet, None), true),
+        })
+    }
+
+    /// The pool of a network that exists: it is the network's, and nothing is to be remembered.
+    fn pool_of_network(
+        &self,
+        reference: &Reference,
+        (subnet, pick): (Option<IpNet>, SubnetPick),
+        range: Option<IpNet>,
+    ) -> Result<Draft, Halt> {
+        let id = self.usable_network(reference)?;
+        let network = self.state.find_network(reference)?;
+        debug_assert_eq!(network.id, id);
+        let refuse = |code, message: String, hint: &str| {
+            Halt::Reject(Reject::new(code, &network.spec.name, message).hint(hint))
+        };
+        if range.is_some() {
+            let message = "its ranges cannot be narrowed for one engine".to_owned();
+            let hint = "leave the range out";
+            return Err(refuse(Code::InvalidCombination, message, hint));
+        }
+        let fits = |pool: &&crate::model::Pool| match subnet {
+            Some(subnet) => pool.subnet == subnet,
+            None => pool.subnet.addr().is_ipv6() == pick.ipv6,
+        };
+        match network.pools.iter().find(fits) {
+            Some(pool) => Ok(nothing(Reply::Pool(pool.subnet, pool.gateway))),
+            None => {
+                let what = match subnet {
+                    Some(subnet) => format!("the subnet {subnet}"),
+                    None if pick.ipv6 => "IPv6".to_owned(),
+                    None => "IPv4".to_owned(),
+                };
+                let message = format!("the network has not {what}");
+                let hint = "`tombolo network inspect` shows its subnets";
+                Err(refuse(Code::InvalidAddress, message, hint))
+            }
+        }
+    }
+
+    /// Refuses a pool that somebody has already: asked for again it is lent again only while nothing came of it.
+    fn must_be_unused(&self, subnet: IpNet) -> Result<(), Reject> {
+        let has_address = self.loans_in(subnet).next().is_some();
+        if !has_address && self.network_with(subnet).is_none() {
+            return Ok(());
+        }
+        let message = "the subnet is another network's of the engine";
+        Err(Reject::new(Code::OverlappingSubnet, subnet, message).hint("choose another subnet"))
+    }
+
+    pub(super) fn release_pool(&mut self, now_ms: u64, subnet: IpNet) -> Draft {
+        let mut change = Change::default();
+        if self.state.loan(LoanKey::Pool(subnet)).is_none() {
+            return nothing(Reply::Done);
+        }
+        let addresses: Vec<IpAddr> = self.loans_in(subnet).collect();
+        for address in addresses {
+            self.end_loan(now_ms, address, &mut change);
+        }
+        self.state
+            .set_loan(LoanKey::Pool(subnet), None, &mut change);
+        if self.network_with(subnet).is_none() {
+            // Fails only where no such pool is, which is what is wanted.
+            drop(self.state.space.remove_pool(subnet));
+        }
+        change.undo.clear();
+        Draft {
+            change,
+            done: recorded(Reply::Done, true),
+        }
+    }
+
+    pub(super) fn request_address(
+        &mut self,
+        now_ms: u64,
+        subnet: IpNet,
+        address: Option<IpAddr>,
+        gateway: bool,
+    ) -> Result<Draft, Halt> {
+        let network = self.network_with(subnet);
+        if let (true, Some(ip)) = (gateway, network.and_then(|n| pool_gateway(n, subnet)))
+            && address.is_none_or(|wanted| wanted == ip)
+        {
+            return Ok(nothing(Reply::Address(in_subnet(ip, subnet))));
+        }
+        let length = address_length(network, subnet, gateway);
+        let with_length =
+            |ip: IpAddr| IpNet::new(ip, length).unwrap_or_else(|_| in_subnet(ip, subnet));
+        if let Some(ip) = address
+            && gateway
+            && self
+                .state
+                .loan(LoanKey::Address(ip))
+                .is_some_and(is_gateway)
+        {
+            return Ok(nothing(Reply::Address(with_length(ip))));
+        }
+        self.must_have_room(&subnet)?;
+        let wanted = match (address, gateway) {
+            // The customary router is the lowest address.
+            (None, true) => self.lowest_address(subnet),
+            (address, _) => address,
+        };
+        let request = LeaseRequest {
+            subnet,
+            address: wanted,
+            owner: BORROWER,
+        };
+        let mut change = Change::default();
+        let leased = self.state.lease(&request, now_ms, &mut change);
+        let ip = leased.map_err(|reject| lease_reject(&subnet, &reject))?;
+        let loan = Loan::Address {
+            address: ip,
+            subnet,
+            gateway,
+            since_ms: now_ms,
+        };
+        self.state.set_loan(loan.key(), Some(loan), &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Address(with_length(ip)), gateway),
+        })
+    }
+
+    fn lowest_address(&self, subnet: IpNet) -> Option<IpAddr> {
+        let pool = self.state.space.pool(subnet)?;
+        let lowest = pool.spec().lowest_usable()?;
+        pool.lease_of(lowest).is_none().then_some(lowest)
+    }
+
+    pub(super) fn release_address(&mut self, now_ms: u64, address: IpAddr) -> Draft {
+        let mut change = Change::default();
+        let loan = self.state.loan(LoanKey::Address(address));
+        let durable = loan.is_some_and(is_gateway);
+        self.end_loan(now_ms, address, &mut change);
+        change.undo.clear();
+        Draft {
+            change,
+            done: recorded(Reply::Done, durable),
+        }
+    }
+
+    /// Takes an address back, unless an endpoint or a network still has it: then it is theirs from now on.
+    fn end_loan(&mut self, now_ms: u64, address: IpAddr, change: &mut Change) {
+        let key = LoanKey::Address(address);
+        let Some(Loan::Address { subnet, .. }) = self.state.loan(key).cloned() else {
+            return;
+        };
+        self.state.set_loan(key, None, change);
+        let holder = self.state.endpoint_at(address).map(|id| id.to_string());
+        let router = || {
+            let network = self.network_with(subnet)?;
+            let is_router = pool_gateway(network, subnet) == Some(address);
+            is_router.then(|| network.id.to_string())
+        };
+        let holder = holder.or_else(router);
+        // Fails only for an address that was not ours to give.
+        drop(self.state.space.release(address, BORROWER, now_ms));
+        if let Some(owner) = holder {
+            let request = LeaseRequest {
+                subnet,
+                address: Some(address),
+                owner: &owner,
+            };
+            drop(self.state.space.lease(&request, now_ms));
+        }
+    }
+
+    pub(super) fn bind_network(
+        &mut self,
+        (id, engine_id): (NetworkId, String),
+        reference: &Reference,
+        pools: &[IpNet],
+    ) -> Result<Draft, Halt> {
+        let bound = self.usable_network(reference)?;
+        let network = self.state.find_network(reference)?;
+        if network.spec.driver != Driver::Bridge {
+            let message = "networks of this driver cannot be an engine's";
+            return Err(
+                Reject::new(Code::InvalidCombination, &network.spec.name, message)
+                    .hint("name a bridge network")
+                    .into(),
+            );
+        }
+        let strange = |net: &&IpNet| !network.pools.iter().any(|pool| pool.subnet == **net);
+        if let Some(subnet) = pools.iter().find(strange) {
+            let message = format!("the engine has the subnet {subnet} for it, which it has not");
+            let hint = format!(
+                "let the engine ask for its subnets: `--ipam-driver tombolo --ipam-opt network={}`",
+                network.spec.name
+            );
+            return Err(
+                Reject::new(Code::InvalidCombination, &network.spec.name, message)
+                    .hint(hint)
+                    .into(),
+            );
+        }
+        self.must_have_room(&network.spec.name.clone())?;
+        let loan = Loan::Network {
+            id,
+            engine_id,
+            network: bound,
+        };
+        let mut change = Change::default();
+        self.state.set_loan(loan.key(), Some(loan), &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Network(bound), true),
+        })
+    }
+
+    pub(super) fn unbind_network(&mut self, id: NetworkId) -> Result<Draft, Halt> {
+        let Some(Loan::Network { network, .. }) = self.state.loan(LoanKey::Network(id)) else {
+            return Ok(nothing(Reply::Done));
+        };
+        self.must_be_free(Subject::Network(*network))?;
+        let mut change = Change::default();
+        self.state.set_loan(LoanKey::Network(id), None, &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Done, true),
+        })
+    }
+
+    /// The network of ours that an engine means.
+    pub fn engine_network(&self, id: NetworkId) -> Option<&Network> {
+        let id = match self.state.loan(LoanKey::Network(id)) {
+            Some(Loan::Network { network, .. }) => *network,
+            _ => id,
+        };
+        self.state.network(id)
+    }
+
+    pub(super) fn reference_of(&self, id: NetworkId) -> Result<Reference, Reject> {
+        match self.engine_network(id) {
+            Some(network) => Ok(Reference(network.id.to_string())),
+            None => Err(Reject::new(
+                Code::UnknownNetwork,
+                id,
+                "the engine has no such network here",
+            )
+            .hint("remove it in the engine, and create it again")),
+        }
+    }
+
+    /// The network that has a pool.
+    pub(super) fn network_with(&self, subnet: IpNet) -> Option<&Network> {
+        let has = |network: &&Network| network.pools.iter().any(|pool| pool.subnet == subnet);
+        self.state.networks().find(has)
+    }
+
+    fn loans_in(&self, subnet: IpNet) -> impl Iterator<Item = IpAddr> + '_ {
+        self.state.loans().filter_map(move |loan| match loan {
+            Loan::Address {
+                address,
+                subnet: of,
+                ..
+            } if *of == subnet => Some(*address),
+            _ => None,
+        })
+    }
+
+    /// Whether an address is lent, and no endpoint has it yet.
+    pub(super) fn is_lent_for_endpoint(&self, address: IpAddr) -> bool {
+        let loan = self.state.loan(LoanKey::Address(address));
+        loan.is_some_and(|loan| !is_gateway(loan)) && self.state.endpoint_at(address).is_none()
+    }
+
+    fn must_have_room(&self, object: &impl std::fmt::Display) -> Result<(), Reject> {
+        if self.state.loans().count() < LOANS_MAX {
+            return Ok(());
+        }
+        let message =
+            format!("engines hold {LOANS_MAX} pools, addresses and networks, the most they may");
+        Err(Reject::new(Code::LimitReached, object, message).hint("remove containers or networks"))
+    }
+}
+
+fn pool_gateway(network: &Network, subnet: IpNet) -> Option<IpAddr> {
+    let pool = network.pools.iter().find(|pool| pool.subnet == subnet)?;
+    pool.gateway
+}
+
+/// The prefix length that an endpoint is to have. On a hub it reaches even its neighbours through the host, and
+/// so must have no route to the subnet by its address.
+fn address_length(network: Option<&Network>, subnet: IpNet, gateway: bool) -> u8 {
+    match network {
+        Some(network) if !gateway && !network.spec.multicast => subnet.max_prefix_len(),
+        _ => subnet.prefix_len(),
+    }
+}
+
+fn is_gateway(loan: &Loan) -> bool {
+    matches!(loan, Loan::Address { gateway: true, .. })
+}
