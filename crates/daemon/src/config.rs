@@ -1,9 +1,11 @@
 //! The daemon's configuration: a TOML file as written, flags over it, and the resolved form.
 
 mod dns;
+mod docker;
+mod files;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use ipnet::IpNet;
@@ -12,6 +14,9 @@ use tombolo_core::ipam::{DefaultPool, DefaultPools};
 use tombolo_core::{Obedience, Settings};
 
 pub(crate) use dns::Dns;
+pub(crate) use docker::Docker;
+
+use crate::limits::CONFIG_DROP_INS_MAX;
 
 /// Where the configuration is read from when no other file is named. It may be missing.
 pub(crate) const FILE: &str = "/etc/tombolo/tombolo.toml";
@@ -35,6 +40,21 @@ pub(crate) enum ConfigError {
         path: PathBuf,
         /// Where and why.
         reason: String,
+    },
+    /// The directory of the files that are laid over it cannot be read.
+    #[error("the directory {path} of configuration files cannot be read")]
+    List {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There are too many of these files.
+    #[error("the directory {path} has more than {CONFIG_DROP_INS_MAX} configuration files")]
+    TooMany {
+        /// The directory.
+        path: PathBuf,
     },
     /// A value contradicts another or cannot be.
     #[error("the setting {setting} cannot be used: {reason}")]
@@ -137,6 +157,8 @@ pub(crate) struct Flags {
     pub address_cooldown_seconds: Option<u32>,
     #[command(flatten)]
     pub dns: dns::DnsFlags,
+    #[command(flatten)]
+    pub docker: docker::DockerFlags,
 }
 
 /// The configuration; as a file, any part may be left out.
@@ -171,6 +193,8 @@ pub(crate) struct Config {
     pub bridge: DefaultNetwork,
     /// How names are resolved in sandboxes that do not say.
     pub dns: Dns,
+    /// Whether this daemon is a plugin of Docker's engine.
+    pub docker: Docker,
 }
 
 /// Whether the host's own firewall decides about published ports.
@@ -245,6 +269,7 @@ impl Default for Config {
             tcp: None,
             bridge: DefaultNetwork::default(),
             dns: Dns::default(),
+            docker: Docker::default(),
         }
     }
 }
@@ -268,28 +293,13 @@ impl Default for DefaultNetwork {
 }
 
 impl Config {
-    /// Reads the file that `flags` name, or the usual one where it exists, and puts the flags over it.
+    /// Reads the file that `flags` name, or the usual one where it exists, and puts over it the files in the directory
+    /// beside it, then the flags.
     pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        let path = flags.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
-        let mut config = match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&path, &text)?,
-            Err(error)
-                if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() =>
-            {
-                Self::default()
-            }
-            Err(source) => return Err(ConfigError::Read { path, source }),
-        };
+        let mut config = Self::read(flags.config.as_deref())?;
         config.override_with(flags);
         config.check()?;
         Ok(config)
-    }
-
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| ConfigError::Parse {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
     }
 
     /// The Unix socket of the API.
@@ -352,6 +362,7 @@ impl Config {
                 .clone_from(&flags.default_address_pool);
         }
         self.dns.override_with(&flags.dns);
+        self.docker.override_with(&flags.docker);
         self.override_bridge(flags);
     }
 
@@ -413,6 +424,7 @@ impl Config {
                 return value(setting, "it is of the other address family".to_owned());
             }
         }
+        self.docker.check(&self.socket_path())?;
         self.dns.check()
     }
 }

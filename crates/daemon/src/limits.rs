@@ -27,6 +27,12 @@ pub(crate) const DNS_CACHE_BYTES_MAX: u64 = 1 << 30;
 /// Most addresses at which the host asks for the names of sandboxes.
 pub(crate) const DNS_LISTEN_MAX: usize = 16;
 
+/// Most files that are laid over the configuration file.
+pub(crate) const CONFIG_DROP_INS_MAX: usize = 64;
+
+/// Most engines of Docker's that use the plugin.
+pub(crate) const DOCKER_ENGINES_MAX: usize = 8;
+
 /// Most hosts that a sandbox is given besides its own.
 pub(crate) const EXTRA_HOSTS_MAX: usize = 1_024;
 

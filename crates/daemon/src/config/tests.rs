@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    let config = Config::parse(Path::new("test.toml"), text)?;
+    let config = Config::merge(&[("test.toml".into(), text.to_owned())])?;
     config.check()?;
     Ok(config)
 }
@@ -17,6 +17,7 @@ fn the_resolved_form_reads_back_as_itself() {
         mtu: Some(1400),
         ..Config::default()
     };
+    config.docker.plugin_socket = Some("/run/docker/plugins/tombolo.sock".into());
     config.dns.listen = vec!["127.0.0.1".parse().unwrap()];
     config.bridge.bip = Some("172.30.0.1/24".parse().unwrap());
     config.tcp = Some(Tcp {
@@ -35,6 +36,7 @@ fn unknown_keys_are_refused_by_name_at_every_level() {
         "colour = 1",
         "[bridge]\ncolour = 1",
         "[dns]\ncolour = 1",
+        "[docker]\ncolour = 1",
         "[tcp]\nlisten = 'x'\ncolour = 1",
     ] {
         let error = parse(text).unwrap_err().to_string();
@@ -52,6 +54,11 @@ fn values_that_cannot_be_are_refused_with_their_setting() {
         ("[dns]\nttl-seconds = 86401", "dns.ttl-seconds"),
         ("[dns]\nsearches = ['a b']", "dns.searches"),
         ("[dns]\nlisten = ['0.0.0.0']", "listen"),
+        ("[docker]\nengines = ['docker.sock']", "docker.engines"),
+        (
+            "socket = '/a'\n[docker]\nplugin-socket = '/a'",
+            "docker.plugin-socket",
+        ),
         (
             "[bridge]\nfixed-cidr-v6 = '10.0.0.0/8'",
             "bridge.fixed-cidr-v6",
@@ -112,6 +119,38 @@ fn every_setting_for_names_is_also_a_flag() {
     kept.override_with(&none);
     assert_eq!(kept, parse(file).unwrap());
     assert!(Flags::try_parse_from(["tombolo-daemon", "--dns-listen", "0.0.0.0"]).is_err());
+}
+
+#[test]
+fn every_setting_for_docker_is_also_a_flag() {
+    let file = "[docker]\nplugin-socket = '/p'\nengines = ['/e', '/f']";
+    for (words, written) in [
+        ("", file),
+        (
+            "--docker-plugin /x",
+            "[docker]\nplugin-socket = '/x'\nengines = ['/e', '/f']",
+        ),
+        ("--docker-plugin none", "[docker]\nengines = ['/e', '/f']"),
+        (
+            "--docker-engine /y --docker-engine /z",
+            "[docker]\nplugin-socket = '/p'\nengines = ['/y', '/z']",
+        ),
+        (
+            "--docker-engine none",
+            "[docker]\nplugin-socket = '/p'\nengines = []",
+        ),
+    ] {
+        let words = ["tombolo-daemon"]
+            .into_iter()
+            .chain(words.split_whitespace());
+        let flags = Flags::try_parse_from(words).unwrap();
+        let mut config = parse(file).unwrap();
+        config.override_with(&flags);
+        assert_eq!(config.docker, parse(written).unwrap().docker);
+    }
+    let unset = Config::default().docker;
+    assert_eq!(unset.plugin_socket, None);
+    assert_eq!(unset.engines, [PathBuf::from("/run/docker.sock")]);
 }
 
 #[test]
