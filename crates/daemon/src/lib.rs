@@ -13,6 +13,11 @@ mod limits;
 pub mod listen;
 mod outside;
 mod pause;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the server and the host of plugins use it")
+)]
+mod plugin;
 mod publish;
 mod queries;
 mod relay;
