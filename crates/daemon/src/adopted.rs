@@ -2,9 +2,11 @@
 //! nothing; so whether the way to it still leads there is looked at now and then.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use tombolo_core::Controller;
 use tombolo_core::driver::netns_of;
+use tombolo_core::id::SandboxId;
 use tombolo_core::model::{Sandbox, SandboxNetns};
 use tombolo_netstate::Netns;
 
@@ -35,6 +37,19 @@ pub(crate) fn namespaces(controller: &Controller) -> Vec<Netns> {
     };
     let adopted = controller.sandboxes().filter(is_adopted);
     adopted.map(netns_of).collect()
+}
+
+/// Sandboxes of engines whose namespaces were not there before, with the namespaces' inodes.
+pub(crate) fn appeared(controller: &Controller) -> Vec<(SandboxId, u64)> {
+    let host = tombolo_kernel::netns_inode(Path::new("/proc/self/ns/net")).ok();
+    let found = controller.sandboxes().filter_map(|sandbox| {
+        let SandboxNetns::Engine { path, inode: None } = &sandbox.spec.netns else {
+            return None;
+        };
+        let inode = tombolo_kernel::netns_inode(path).ok()?;
+        (Some(inode) != host && sandbox.is_live()).then_some((sandbox.id, inode))
+    });
+    found.collect()
 }
 
 /// Whether a namespace of somebody else is gone, or another one is in its place.

@@ -9,10 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
-use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
+use tombolo_api::{ApiError, Request, Response, types};
 use tombolo_core::{
-    Code, Command, Controller, Decision, Effect, Event, JobId, Notice, Reject, Reply, RequestId,
-    Write, record,
+    Code, Command, Controller, Decision, Effect, EngineCommand, Event, JobId, Notice, Reject,
+    Reply, RequestId, Write, record,
 };
 use tombolo_kernel::{Kernel, Scope};
 use tombolo_netstate::{Key, Plan};
@@ -63,10 +63,17 @@ pub(crate) struct Engine {
 /// Who waits for a reply.
 #[derive(Debug)]
 struct Pending {
-    show: Show,
     /// Ports that were chosen for it.
     chosen: Chosen,
-    reply: oneshot::Sender<Result<Response, ApiError>>,
+    who: Who,
+}
+
+#[derive(Debug)]
+enum Who {
+    /// A client of the API, who is shown this of the outcome.
+    Client(Show, oneshot::Sender<Result<Response, ApiError>>),
+    /// A front end of ours that speaks for another engine.
+    FrontEnd(oneshot::Sender<Result<Reply, Reject>>),
 }
 
 /// Looks at namespaces as the kernel shows them.
@@ -116,13 +123,8 @@ impl Engine {
         let show = Show::of(&request);
         let answer = match self.understand(request.clone()) {
             Ok(Some((command, chosen))) => {
-                let show = show.with(&command);
-                let pending = Pending {
-                    show,
-                    chosen,
-                    reply,
-                };
-                return self.command(command, Some(pending));
+                let who = Who::Client(show.with(&command), reply);
+                return self.command(command, None, Some(Pending { chosen, who }));
             }
             Ok(None) => self.look(request),
             Err(reject) => Err(translate::api_error(&reject)),
@@ -147,14 +149,31 @@ impl Engine {
         Ok(Some((command, chosen)))
     }
 
+    /// Carries out a command for a front end of ours. The first id that it needs is made of `seed`, if there is one.
+    pub(crate) fn order(
+        &mut self,
+        mut command: Command,
+        seed: Option<u128>,
+        reply: oneshot::Sender<Result<Reply, Reject>>,
+    ) {
+        match publish::choose(&self.controller, &self.kernel, &mut command) {
+            Ok(chosen) => {
+                let who = Who::FrontEnd(reply);
+                self.command(command, seed, Some(Pending { chosen, who }));
+            }
+            // An error means that nobody waits any more.
+            Err(reject) => drop(reply.send(Err(reject))),
+        }
+    }
+
     /// Carries out a command of the daemon's own, or of somebody who waits.
-    fn command(&mut self, command: Command, pending: Option<Pending>) {
+    fn command(&mut self, command: Command, seed: Option<u128>, pending: Option<Pending>) {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         if let Some(pending) = pending {
             self.pending.insert(request, pending);
         }
-        match random() {
+        match seed.map_or_else(random, Ok) {
             Ok(seed) => self.run(Event::Command {
                 request,
                 command,
@@ -162,14 +181,14 @@ impl Engine {
             }),
             Err(error) => {
                 let message = format!("no random number can be had: {error}");
-                self.answer(request, Err(ApiError::new(ErrorCode::Internal, message)));
+                self.reply(request, Err(Reject::new(Code::Kernel, "random", message)));
             }
         }
     }
 
     /// Carries out a command of the daemon's own.
     pub(crate) fn own_command(&mut self, command: Command) {
-        self.command(command, None);
+        self.command(command, None, None);
     }
 
     /// Handles what another thread sent.
@@ -178,6 +197,7 @@ impl Engine {
             // Before a repair may make the table anew.
             user_rules::learn(&*self.store, &self.kernel);
         }
+        let link_gone = matches!(event, Event::KernelChanged(Notice::LinkGone(_)));
         match event {
             Event::Gone(keys) if self.away > 0 => self.early.extend(keys),
             Event::Applied { .. } => {
@@ -189,6 +209,17 @@ impl Engine {
                 }
             }
             other => self.run(other),
+        }
+        if link_gone {
+            // Perhaps an engine has taken what it was lent.
+            self.adopt_sandboxes();
+        }
+    }
+
+    /// Notes the namespaces of sandboxes that engines have made by now.
+    fn adopt_sandboxes(&mut self) {
+        for (sandbox, inode) in adopted::appeared(&self.controller) {
+            self.own_command(Command::Engine(EngineCommand::Adopt { sandbox, inode }));
         }
     }
 
@@ -238,6 +269,7 @@ impl Engine {
             tracing::info!("the host's settings for names have changed");
             self.refresh_files();
         }
+        self.adopt_sandboxes();
         if self.vanished.look(&self.controller) {
             self.own_command(Command::Repair);
         }
@@ -443,23 +475,20 @@ impl Engine {
     }
 
     fn reply(&mut self, request: RequestId, reply: Result<Reply, Reject>) {
-        let waiting = self.pending.get(&request);
-        let show = waiting.map_or(Show::Whole, |pending| pending.show.clone());
-        if let (Err(reject), false) = (&reply, self.pending.contains_key(&request)) {
-            tracing::warn!(%reject, "a task of the daemon's own failed");
-        }
-        let answer = match reply {
-            Ok(reply) => queries::reply(&self.controller, self.places(), &show, reply),
-            Err(reject) => Err(translate::api_error(&reject)),
+        let Some(Pending { chosen, who }) = self.pending.remove(&request) else {
+            if let Err(reject) = &reply {
+                tracing::warn!(%reject, "a task of the daemon's own failed");
+            }
+            return;
         };
-        self.answer(request, answer);
-    }
-
-    fn answer(&mut self, request: RequestId, answer: Result<Response, ApiError>) {
-        if let Some(pending) = self.pending.remove(&request) {
-            publish::release(&self.kernel, &pending.chosen);
-            // An error means that nobody waits any more.
-            drop(pending.reply.send(answer));
+        publish::release(&self.kernel, &chosen);
+        // An error means that nobody waits any more.
+        match who {
+            Who::FrontEnd(waiting) => drop(waiting.send(reply)),
+            Who::Client(show, waiting) => drop(waiting.send(match reply {
+                Ok(reply) => queries::reply(&self.controller, self.places(), &show, reply),
+                Err(reject) => Err(translate::api_error(&reject)),
+            })),
         }
     }
 }

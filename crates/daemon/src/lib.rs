@@ -3,6 +3,7 @@
 mod adopted;
 mod config;
 mod crash;
+mod docker;
 mod doctor;
 mod engine;
 mod facts;

@@ -80,6 +80,15 @@ pub(crate) const RELAY_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// (`ip_local_port_range`), and assigned to nobody (IANA).
 pub(crate) const RELAY_PORTS: std::ops::RangeInclusive<u16> = 27_880..=27_899;
 
+/// Largest request of an engine to its plugin, in bytes: room for some ten thousand published ports.
+pub(crate) const PLUGIN_REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Longest time until an engine is answered: it waits without an end of its own.
+pub(crate) const PLUGIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Longest run of published ports that is made of parts which sockets can hold.
+pub(crate) const PLUGIN_RUN_MAX: u32 = 1_024;
+
 /// Most publications, exposed ranges or links in one request.
 pub(crate) const SPECS_MAX: usize = 1_024;
 

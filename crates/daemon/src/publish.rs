@@ -7,7 +7,7 @@ use tombolo_api::types;
 use tombolo_core::command::PublicationMatch;
 use tombolo_core::limits::RANGE_SOCKETS_MAX;
 use tombolo_core::model::{Publication, Sandbox, SandboxState};
-use tombolo_core::{Code, Command, Controller, Reference, Reject};
+use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject};
 use tombolo_kernel::{Kernel, Pick, PortError, Ports};
 use tombolo_netstate::object::port::{HostAddress, PortRange, Protocol};
 
@@ -41,6 +41,9 @@ pub(crate) fn choose(
             }
             _ => Ok(()),
         },
+        Command::Engine(EngineCommand::Publish { publications, .. }) => {
+            fill(kernel.ports(), publications, &mut chosen)
+        }
         _ => Ok(()),
     };
     match done {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tombolo_api::tls::TlsFiles;
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
-use tombolo_core::Event;
+use tombolo_core::{Code, Command, Controller, Event, Reject, Reply};
 use tombolo_kernel::{KeeperCommand, Kernel, KernelConfig, PortsConfig};
 use tombolo_store::{Embedded, Store};
 
@@ -26,7 +26,7 @@ use crate::limits::INPUTS_MAX;
 use crate::listen;
 use crate::listen::notify::{Progress, notify};
 use crate::outside::Outside;
-use crate::{facts, relay, start, user_rules};
+use crate::{docker, facts, relay, start, user_rules};
 
 /// How long news of the host is gathered before the facts are read again.
 const FACTS_PAUSE: Duration = Duration::from_millis(200);
@@ -153,25 +153,29 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         reading: Arc::default(),
     };
     let server = http::Server::new(http::router(shared.clone()));
+    let docker = docker::Plugin::open(&config.docker, &shared)?;
     notify(Progress::Ready).context("the service manager cannot be told")?;
     tracing::info!(socket = %config.socket_path().display(), "ready");
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, stopped) = watch::channel(());
     let work = tokio::spawn(work(shared.clone(), arriving));
-    let serving = server.serve(listeners, async {
-        // An error means that the sender is gone, which also means to stop.
-        drop(stopped.await);
-    });
+    let serving = server.serve(listeners, until_stopped(stopped.clone()));
+    let docker = docker.serve(until_stopped(stopped));
     let ending = async {
         signal().await;
         drop(notify(Progress::Stopping));
         drop(stop);
     };
-    tokio::join!(serving, ending);
+    tokio::join!(serving, docker, ending);
     work.abort();
     let store = Arc::clone(&shared.lock().store);
     store.flush().context("the store cannot be flushed")?;
     tracing::info!("stopped; the networks stay as they are");
     Ok(())
+}
+
+/// Ready when the sending half is gone.
+async fn until_stopped(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
 }
 
 /// Published ports are held by this same program in another process.
@@ -241,15 +245,40 @@ async fn signal() {
     }
 }
 
-/// The engine, shared by the connections and the worker.
+/// The engine, shared by the connections, the front ends and the worker.
 #[derive(Debug, Clone)]
-struct Shared {
+pub(crate) struct Shared {
     engine: Arc<Mutex<Engine>>,
     /// Held while the facts are read, so that older ones never replace newer ones.
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Shared {
+    /// Carries out a command for a front end. The first id that it needs is made of `seed`, if there is one.
+    pub(crate) async fn order(
+        &self,
+        command: Command,
+        seed: Option<u128>,
+    ) -> Result<Reply, Reject> {
+        if let Command::CreateNetwork { .. } = command {
+            read_facts(self).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.lock().order(command, seed, reply);
+        answer.await.unwrap_or_else(|_| {
+            Err(Reject::new(
+                Code::Busy,
+                "daemon",
+                "the daemon ends before the request is done",
+            ))
+        })
+    }
+
+    /// What a look at the records says.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Controller) -> T) -> T {
+        look(&self.lock().controller)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
         // After a panic the engine's records may not fit its plans, and a repair would mend the wrong way. A
         // release build ends with the panic itself.

@@ -171,6 +171,7 @@ fn network(text: &str) -> NetworkSpec {
         dns: NetworkDns::default(),
         routes: vec![],
         interface_prefix: "eth".to_owned(),
+        engine: None,
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
     }
@@ -223,6 +224,7 @@ fn published(
         container: container.parse().unwrap(),
         from: vec![],
         socket: None,
+        by_engine: false,
         obey_host_firewall: None,
     };
     change(&mut publication);

@@ -180,6 +180,7 @@ fn moved_key(mut key: Key, places: &BTreeMap<Netns, Netns>) -> Key {
         Key::Neighbour(at) => &mut at.netns,
         Key::Route(at) => &mut at.netns,
         Key::Listener(at) => &mut at.netns,
+        Key::Detour(at) => &mut at.netns,
         Key::Netns(_)
         | Key::Sysctl(_)
         | Key::NftBase
@@ -200,7 +201,7 @@ fn moved_spec(mut spec: Spec, places: &BTreeMap<Netns, Netns>) -> Spec {
             let netns = match &mut link.kind {
                 LinkKind::Veth { peer, .. } => &mut peer.netns,
                 LinkKind::Peer { pair } => &mut pair.netns,
-                LinkKind::Bridge { .. } => return spec,
+                LinkKind::Bridge { .. } | LinkKind::Lent { .. } => return spec,
             };
             if let Some(real) = places.get(netns) {
                 *netns = real.clone();

@@ -83,6 +83,8 @@ pub enum EngineCommand {
         path: PathBuf,
         /// Its inode, if it is there.
         inode: Option<u64>,
+        /// Ports that its programs say they serve.
+        exposed: Vec<Exposed>,
     },
     /// The namespace of a sandbox is there.
     Adopt {

@@ -3,8 +3,6 @@
 //! An engine makes the namespaces of its containers itself, takes the interfaces that we lend it into them, and
 //! gives them their addresses and routes. Everything on the host's side is ours as ever.
 
-use std::path::{Path, PathBuf};
-
 use super::change::Change;
 use super::job::Done;
 use super::{Controller, Draft, Halt};
@@ -13,8 +11,8 @@ use crate::event::Reply;
 use crate::id::{EndpointId, Name, NetworkId, SandboxId, Seed};
 use crate::limits::LINKS_PER_SANDBOX_MAX;
 use crate::model::{
-    DnsSettings, Endpoint, EndpointSpec, Link, Publication, Sandbox, SandboxNetns, SandboxSpec,
-    SandboxState,
+    DnsSettings, Endpoint, EndpointSpec, Exposed, Link, Publication, Sandbox, SandboxNetns,
+    SandboxSpec, SandboxState,
 };
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -58,7 +56,11 @@ impl Controller {
                 endpoint,
                 path,
                 inode,
-            } => self.join_engine(now_ms, seed, endpoint, (path, inode)),
+                exposed,
+            } => {
+                let netns = SandboxNetns::Engine { path, inode };
+                self.join_engine(now_ms, seed, endpoint, (netns, exposed))
+            }
             EngineCommand::Adopt { sandbox, inode } => self.adopt_namespace(sandbox, inode),
             EngineCommand::Leave(endpoint) => self.leave_engine(endpoint),
             EngineCommand::DeleteEndpoint(endpoint) => self.delete_lent_endpoint(endpoint),
@@ -107,11 +109,15 @@ impl Controller {
         now_ms: u64,
         seed: u128,
         endpoint: EndpointId,
-        (path, inode): (PathBuf, Option<u64>),
+        (netns, exposed): (SandboxNetns, Vec<Exposed>),
     ) -> Result<Draft, Halt> {
         let mut endpoint = self.lent_endpoint(endpoint)?;
         let id = endpoint.id;
-        let there = self.state.sandbox_at(&path).map(|sandbox| sandbox.id);
+        let there = match &netns {
+            SandboxNetns::Engine { path, .. } => self.state.sandbox_at(path),
+            _ => None,
+        };
+        let there = there.map(|sandbox| sandbox.id);
         if let Some(sandbox) = there {
             self.must_be_free(Subject::Sandbox(sandbox))?;
         }
@@ -138,7 +144,7 @@ impl Controller {
         let (sandbox, done) = match there {
             Some(sandbox) => (sandbox, Done::EndpointReady(id)),
             None => {
-                let sandbox = self.add_engine_sandbox(now_ms, seed, (path, inode), &mut change);
+                let sandbox = self.add_engine_sandbox(now_ms, seed, (netns, exposed), &mut change);
                 (sandbox, Done::SandboxRunning(sandbox))
             }
         };
@@ -155,24 +161,24 @@ impl Controller {
         &mut self,
         now_ms: u64,
         seed: u128,
-        (path, inode): (PathBuf, Option<u64>),
+        (netns, exposed): (SandboxNetns, Vec<Exposed>),
         change: &mut Change,
     ) -> SandboxId {
         let id = SandboxId(Seed::new(seed).draw());
         let sandbox = Sandbox {
             id,
-            name: self.free_sandbox_name(id, &engine_name(&path)),
+            name: self.free_sandbox_name(id, &engine_name(&netns)),
             state: SandboxState::Creating,
             epoch: 1,
             created_ms: now_ms,
             spec: SandboxSpec {
                 name: None,
                 hostname: None,
-                netns: SandboxNetns::Engine { path, inode },
+                netns,
                 dns: DnsSettings::default(),
                 extra_hosts: Vec::new(),
                 publications: Vec::new(),
-                exposed: Vec::new(),
+                exposed,
                 links: Vec::new(),
                 labels: Default::default(),
             },
@@ -463,8 +469,12 @@ fn not_joined(name: &Name) -> Reject {
 }
 
 /// What a sandbox is called until its engine says more: after the last part of its path.
-fn engine_name(path: &Path) -> String {
-    let last = path.file_name().unwrap_or_default().to_string_lossy();
+fn engine_name(netns: &SandboxNetns) -> String {
+    let last = match netns {
+        SandboxNetns::Engine { path, .. } => path.file_name().unwrap_or_default(),
+        _ => Default::default(),
+    };
+    let last = last.to_string_lossy();
     format!("engine-{last}")
 }
 

@@ -11,7 +11,7 @@ use super::state::in_subnet;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
 use crate::event::Reply;
-use crate::id::NetworkId;
+use crate::id::{EndpointId, NetworkId};
 use crate::ipam::{LeaseRequest, PoolSpec};
 use crate::limits::LOANS_MAX;
 use crate::model::{Driver, Loan, LoanKey, Network, SubnetPick};
@@ -295,6 +295,28 @@ impl Controller {
             _ => id,
         };
         self.state.network(id)
+    }
+
+    /// Whether a pool is lent that is no network's own.
+    pub fn lends_pool(&self, subnet: IpNet) -> bool {
+        self.state.loan(LoanKey::Pool(subnet)).is_some()
+    }
+
+    /// The network that has a pool.
+    pub fn network_of_pool(&self, subnet: IpNet) -> Option<&Network> {
+        self.network_with(subnet)
+    }
+
+    /// The endpoint of an engine that has an address.
+    pub fn lent_endpoint_at(&self, address: IpAddr) -> Option<EndpointId> {
+        let id = self.state.endpoint_at(address)?;
+        let endpoint = self.state.endpoint(id)?;
+        endpoint.spec.engine.then_some(id)
+    }
+
+    /// What engines hold.
+    pub fn loans(&self) -> impl Iterator<Item = &Loan> {
+        self.state.loans()
     }
 
     pub(super) fn reference_of(&self, id: NetworkId) -> Result<Reference, Reject> {

@@ -96,6 +96,7 @@ fn view() -> View {
         host: vec![ip("10.1.0.1"), ip("fd01::1")],
         ipv6: true,
         forwards: true,
+        single_labels: false,
     }
 }
 

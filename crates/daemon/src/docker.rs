@@ -1,0 +1,56 @@
+//! Docker's engine as a front end: we are its plugin for networks and for addresses.
+//!
+//! `translate` turns the engine's words into commands; `network`, `endpoint` and `ipam` answer the methods; `server`
+//! is the socket. Every method may come again with the same words, since an engine that lost the answer asks again,
+//! and none waits for the engine itself, which may be waiting for us.
+
+mod endpoint;
+mod ipam;
+mod network;
+mod server;
+mod translate;
+
+#[cfg(test)]
+mod tests;
+
+use tombolo_core::{Command, EngineCommand, Reject, Reply};
+
+use crate::config;
+use crate::listen::{self, ListenError, Listener};
+use crate::run::Shared;
+
+/// The plugin at its socket.
+pub(crate) struct Plugin {
+    listener: Option<Listener>,
+    calls: Calls,
+}
+
+/// What answers the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls(Shared);
+
+impl Plugin {
+    /// Takes the socket, if there is to be one.
+    pub(crate) fn open(config: &config::Docker, shared: &Shared) -> Result<Self, ListenError> {
+        let path = config.plugin_socket.as_deref();
+        Ok(Self {
+            listener: path.map(|path| listen::unix(path, None)).transpose()?,
+            calls: Calls(shared.clone()),
+        })
+    }
+
+    /// Answers until `shutdown` is ready; the socket is gone thereafter, so that the engine is refused at once.
+    pub(crate) async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let Some(listener) = self.listener else {
+            return;
+        };
+        let server = crate::http::Server::new(server::router(self.calls));
+        server.serve(vec![listener], shutdown).await;
+    }
+}
+
+impl Calls {
+    async fn order(&self, command: EngineCommand, seed: Option<u128>) -> Result<Reply, Reject> {
+        self.0.order(Command::Engine(command), seed).await
+    }
+}

@@ -1,0 +1,191 @@
+//! The methods about networks.
+
+use ipnet::IpNet;
+use tombolo_core::id::NetworkId;
+use tombolo_core::model::{GatewayMode, Network};
+use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject};
+
+use super::Calls;
+use super::server::CallError;
+use super::translate::{self, Wanted};
+use crate::plugin::wire;
+use crate::plugin::wire::network::{
+    AllocateNetworkRequest, AllocateNetworkResponse, CreateNetworkRequest, GwAllocCheckRequest,
+    GwAllocCheckResponse, IpamData, NetworkRequest,
+};
+use crate::plugin::wire::options::NetworkOptions;
+use crate::translate::network_spec;
+
+impl Calls {
+    /// Makes a network, or lets one of ours stand for it.
+    pub(super) async fn create_network(
+        &self,
+        request: CreateNetworkRequest,
+    ) -> Result<(), CallError> {
+        let engine_id = request.network_id;
+        let id = NetworkId(translate::id(&engine_id)?);
+        if self
+            .0
+            .look(|controller| controller.engine_network(id).is_some())
+        {
+            return Ok(());
+        }
+        let options = options(request.options)?;
+        let pools: Vec<IpamData> = request
+            .ipv4_data
+            .into_iter()
+            .chain(request.ipv6_data)
+            .collect();
+        let wanted = self.0.look(|controller| {
+            let is_ours =
+                |net| controller.lends_pool(net) || controller.network_of_pool(net).is_some();
+            let wanted = translate::network(&engine_id, options, &pools, is_ours)?;
+            Ok::<_, Reject>(existing(controller, wanted))
+        })?;
+        match wanted {
+            Wanted::Existing { name, pools } => {
+                let command = EngineCommand::BindNetwork {
+                    id,
+                    engine_id,
+                    network: Reference(name),
+                    pools,
+                };
+                self.order(command, None).await?;
+            }
+            Wanted::New(create) => {
+                let mut spec = network_spec(*create)?;
+                spec.engine = Some(engine_id);
+                let command = Command::CreateNetwork {
+                    spec: Box::new(spec),
+                    predefined: false,
+                };
+                self.make_network(id, command).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A network of an engine that has no endpoints stands in the way only when the engine has forgotten it: it
+    /// never lets two of its networks overlap.
+    async fn make_network(&self, id: NetworkId, command: Command) -> Result<(), Reject> {
+        let refused = match self.0.order(command.clone(), Some(id.0)).await {
+            Ok(_) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let forgotten = self
+            .0
+            .look(|controller| forgotten(controller, &command, &refused));
+        if forgotten.is_empty() {
+            return Err(refused);
+        }
+        for network in forgotten {
+            tracing::info!(%network, "a network that its engine forgot makes room");
+            let reference = Reference(network.to_string());
+            self.0
+                .order(Command::DeleteNetwork(reference), None)
+                .await?;
+        }
+        self.0.order(command, Some(id.0)).await.map(drop)
+    }
+
+    /// Removes a network; one that was ours before stays.
+    pub(super) async fn delete_network(&self, request: &NetworkRequest) -> Result<(), CallError> {
+        let id = NetworkId(translate::id(&request.network_id)?);
+        self.order(EngineCommand::UnbindNetwork(id), None).await?;
+        let made = self.0.look(|controller| {
+            let network = controller.network(id);
+            network.is_some_and(|network| network.spec.engine.is_some())
+        });
+        if made {
+            let reference = Reference(id.to_string());
+            let deleted = self.0.order(Command::DeleteNetwork(reference), None).await;
+            match deleted {
+                Err(reject) if reject.code != Code::UnknownNetwork => return Err(reject.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a network to be made does without addresses of gateways.
+pub(super) fn check_gateways(
+    request: &GwAllocCheckRequest,
+) -> Result<GwAllocCheckResponse, CallError> {
+    let options = options(request.options.clone())?;
+    let Wanted::New(create) = translate::network(&"0".repeat(64), options, &[], |_| true)? else {
+        return Ok(GwAllocCheckResponse::default());
+    };
+    let spec = network_spec(*create)?;
+    Ok(GwAllocCheckResponse {
+        skip_ipv4: spec.gateway_mode4 == GatewayMode::Isolated,
+        skip_ipv6: spec.gateway_mode6 == GatewayMode::Isolated,
+    })
+}
+
+/// Only asked of drivers for clusters; what it would refuse is refused.
+pub(super) fn allocate(
+    request: &AllocateNetworkRequest,
+) -> Result<AllocateNetworkResponse, CallError> {
+    translate::id(&request.network_id)?;
+    Ok(AllocateNetworkResponse::default())
+}
+
+fn options(
+    options: serde_json::Map<String, serde_json::Value>,
+) -> Result<NetworkOptions, CallError> {
+    wire::read_object(options)
+        .map_err(|error| CallError::Malformed(format!("the options are malformed: {error}")))
+}
+
+/// A network whose pool was lent as a network's own is that network.
+fn existing(controller: &Controller, wanted: Wanted) -> Wanted {
+    let Wanted::New(create) = &wanted else {
+        return wanted;
+    };
+    let nets = create
+        .subnets
+        .iter()
+        .filter_map(|s| s.subnet.as_ref()?.parse().ok());
+    let nets: Vec<IpNet> = nets.collect();
+    let lent_by = nets
+        .iter()
+        .filter(|net| !controller.lends_pool(**net))
+        .find_map(|net| controller.network_of_pool(*net))
+        .filter(|network| network.spec.engine.is_none());
+    match lent_by {
+        Some(network) if create.options.is_empty() => Wanted::Existing {
+            name: network.id.to_string(),
+            pools: nets,
+        },
+        _ => wanted,
+    }
+}
+
+/// Networks of engines, without endpoints, that overlap the one that was refused for that.
+fn forgotten(controller: &Controller, command: &Command, refused: &Reject) -> Vec<NetworkId> {
+    let Command::CreateNetwork { spec, .. } = command else {
+        return Vec::new();
+    };
+    if refused.code != Code::OverlappingSubnet && refused.code != Code::InterfaceNameTaken {
+        return Vec::new();
+    }
+    let overlaps = |network: &Network| {
+        let wanted = spec.subnets.iter().filter_map(|subnet| subnet.subnet);
+        let device = spec.device.as_ref() == Some(&network.device);
+        device
+            || wanted
+                .into_iter()
+                .any(|net| network.pools.iter().any(|pool| overlap(&pool.subnet, &net)))
+    };
+    let unused = |network: &&Network| {
+        network.spec.engine.is_some()
+            && controller.endpoints_of_network(network.id).next().is_none()
+    };
+    let found = controller.networks().filter(unused);
+    found.filter(|n| overlaps(n)).map(|n| n.id).collect()
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
