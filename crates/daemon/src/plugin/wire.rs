@@ -21,6 +21,7 @@ macro_rules! messages {
     })+) => {$(
         $(#[$about])+
         #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(remote = "Self")]
         pub(crate) struct $name {
             $(
                 $(#[$meta])*
@@ -32,9 +33,23 @@ macro_rules! messages {
                 pub(crate) $field: $kind,
             )*
         }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, writer)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+                // The derived reader alone would also take the fields in order from a list.
+                let object: serde_json::Map<_, _> = crate::plugin::wire::null_is_default(reader)?;
+                Self::deserialize(object).map_err(serde::de::Error::custom)
+            }
+        }
     )+};
 }
-use messages;
+pub(super) use messages;
 
 messages! {
     /// What a plugin answers first: which subsystems it has.
@@ -75,18 +90,12 @@ impl Failure {
     }
 }
 
-/// Reads a message. Only an object is one, or `null`, which is an empty object; a derived reader alone would also
-/// take the fields in order from a list.
+/// Reads a message. Only an object is one, or `null`, which is an empty object.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
-    read_object(object(text)?)
+    serde_json::from_slice(text)
 }
 
-/// The object that a message is.
-pub(crate) fn object(text: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
-    serde_json::from_slice::<Option<_>>(text).map(Option::unwrap_or_default)
-}
-
-/// Reads a message, or typed options, from an object.
+/// Reads typed options from the free map that a request holds.
 pub(crate) fn read_object<T: DeserializeOwned>(
     object: Map<String, Value>,
 ) -> Result<T, serde_json::Error> {
@@ -101,7 +110,7 @@ pub(crate) fn write_object(
 }
 
 /// Reads a value of which `null` is the default, as Go writes lists and maps that were never made.
-fn null_is_default<'de, D, T>(reader: D) -> Result<T, D::Error>
+pub(super) fn null_is_default<'de, D, T>(reader: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

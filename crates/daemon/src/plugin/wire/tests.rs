@@ -409,6 +409,8 @@ fn values_of_another_type_are_refused() {
     assert!(read::<TransportPort>(br#"{"Port":65536}"#).is_err());
     assert!(read::<PortBinding>(br#"{"Proto":"tcp"}"#).is_err());
     assert!(read::<Failure>(br#"{"Err":{"code":1}}"#).is_err());
+    assert!(read::<CreateEndpointResponse>(br#"{"Interface":["10.0.0.2/8"]}"#).is_err());
+    assert!(read::<CreateNetworkRequest>(br#"{"IPv4Data":[["LocalDefault"]]}"#).is_err());
     let options = read::<NetworkOptions>(br#"{"com.docker.network.generic":{"mtu":1400}}"#);
     assert!(options.is_err());
 }
