@@ -132,3 +132,9 @@ pub(crate) const NAMES_DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// Bytes that are read from a connection with questions at once: many questions where a client sends many.
 pub(crate) const NAMES_READ_BYTES: usize = 4_096;
+
+/// Longest name of a plugin, in bytes: file names are at most 255 long, and an ending follows.
+pub(crate) const PLUGIN_NAME_BYTES_MAX: usize = 250;
+
+/// Largest file that says where a plugin is, in bytes.
+pub(crate) const PLUGIN_FILE_BYTES_MAX: u64 = 64 << 10;
