@@ -138,3 +138,22 @@ pub(crate) const PLUGIN_NAME_BYTES_MAX: usize = 250;
 
 /// Largest file that says where a plugin is, in bytes.
 pub(crate) const PLUGIN_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Longest that a plugin may take for one call, from the request until the whole answer is there; also for one
+/// connection to come about.
+pub(crate) const PLUGIN_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest that a plugin which does not listen is tried again, unless the caller has another mind.
+pub(crate) const PLUGIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Rest before a plugin that does not listen is tried again the first time; doubled each time.
+pub(crate) const PLUGIN_PAUSE_MIN: Duration = Duration::from_millis(25);
+
+/// Longest of these rests.
+pub(crate) const PLUGIN_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Largest answer of a plugin, in bytes.
+pub(crate) const PLUGIN_ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// What is kept of a plugin's reason for a failure, in bytes.
+pub(crate) const PLUGIN_REASON_BYTES_MAX: usize = 1_024;

@@ -2,5 +2,6 @@
 //! address allocator that runs as a program of its own. Here is the protocol as such: the words of it, how a plugin is
 //! found by its name, and how one is called.
 
+pub(crate) mod client;
 pub(crate) mod discovery;
 pub(crate) mod wire;
