@@ -23,6 +23,7 @@ use crate::record;
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
+mod address;
 mod change;
 mod endpoint;
 mod engine;

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::address::lease_reject;
 use super::change::{Change, Undo};
-use super::endpoint::lease_reject;
 use super::engine::{nothing, recorded};
 use super::state::in_subnet;
 use super::{Controller, Draft, Halt};

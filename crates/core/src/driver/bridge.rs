@@ -211,35 +211,7 @@ pub fn endpoint_objects(
         },
     );
     let lent = endpoint.spec.engine;
-    for address in &endpoint.addresses {
-        let ip = address.addr();
-        if !lent {
-            objects.insert(
-                Key::Address(AddressKey {
-                    netns: netns.clone(),
-                    link: inner,
-                    ip,
-                }),
-                Spec::Address(AddressSpec {
-                    prefix_len: address.prefix_len(),
-                    prefix_route: !hub,
-                    announce: (!hub).then_some(mac),
-                }),
-            );
-        }
-        // The host knows its endpoints without asking, where it is a part of the network at all.
-        let isolated = network.spec.gateway_mode(ip.is_ipv6()) == GatewayMode::Isolated;
-        if !network.existing && !isolated {
-            objects.insert(
-                Key::Neighbour(NeighbourKey {
-                    netns: Netns::Host,
-                    link: core,
-                    ip,
-                }),
-                Spec::Neighbour(NeighbourSpec { mac }),
-            );
-        }
-    }
+    add_addresses(&mut objects, network, endpoint, (netns, inner), core);
     if hub {
         let (key, spec) = fdb(bridge, mac, outer);
         objects.insert(key, spec);
@@ -373,6 +345,48 @@ fn add_veth(
             alias,
         })),
     );
+}
+
+/// Addresses in the sandbox, unless an engine gives them, and what the host knows of them.
+fn add_addresses(
+    objects: &mut Objects,
+    network: &Network,
+    endpoint: &Endpoint,
+    (netns, inner): (&Netns, IfName),
+    core: IfName,
+) {
+    let hub = !network.spec.multicast;
+    let mac = Mac(endpoint.mac);
+    let lent = endpoint.spec.engine;
+    for address in &endpoint.addresses {
+        let ip = address.addr();
+        if !lent {
+            objects.insert(
+                Key::Address(AddressKey {
+                    netns: netns.clone(),
+                    link: inner,
+                    ip,
+                }),
+                Spec::Address(AddressSpec {
+                    prefix_len: address.prefix_len(),
+                    prefix_route: !hub,
+                    announce: (!hub).then_some(mac),
+                }),
+            );
+        }
+        // The host knows its endpoints without asking, where it is a part of the network at all.
+        let isolated = network.spec.gateway_mode(ip.is_ipv6()) == GatewayMode::Isolated;
+        if !network.existing && !isolated {
+            objects.insert(
+                Key::Neighbour(NeighbourKey {
+                    netns: Netns::Host,
+                    link: core,
+                    ip,
+                }),
+                Spec::Neighbour(NeighbourSpec { mac }),
+            );
+        }
+    }
 }
 
 fn add_routes(

@@ -9,7 +9,6 @@ use axum::http::{HeaderValue, Method as HttpMethod, Request, Response, StatusCod
 use http_body_util::{BodyExt, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Map;
 use tokio::time::timeout;
 use tombolo_core::reject::Kind;
 use tombolo_core::{Code, Reject};
@@ -166,11 +165,8 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, CallError> {
         CallError::Malformed(format!("the body is not what the protocol says: {error}"))
     };
     // Some engines send no body where nothing is to be said.
-    let object = match body.is_empty() {
-        true => Map::new(),
-        false => wire::object(body).map_err(malformed)?,
-    };
-    wire::read_object(object).map_err(malformed)
+    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
+    wire::read(text).map_err(malformed)
 }
 
 fn encode(answer: &impl Serialize) -> Vec<u8> {

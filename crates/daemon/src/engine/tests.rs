@@ -1,3 +1,5 @@
+use tombolo_store::limits::COMMIT_WRITES;
+
 use super::*;
 
 /// More than one commit takes, by count and by size, with values as large as the store allows.
