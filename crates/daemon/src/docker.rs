@@ -1,10 +1,13 @@
 //! Docker's engine as a front end: we are its plugin for networks and for addresses.
 //!
 //! `translate` turns the engine's words into commands; `network`, `endpoint` and `ipam` answer the methods; `server`
-//! is the socket. Every method may come again with the same words, since an engine that lost the answer asks again,
+//! is the socket. `engine` asks the engine in turn for what plugins are not told. Every method may come again with the same words, since an engine that lost the answer asks again,
 //! and none waits for the engine itself, which may be waiting for us.
 
+mod described;
 mod endpoint;
+mod engine;
+mod forgotten;
 mod ipam;
 mod network;
 mod server;
@@ -23,6 +26,7 @@ use crate::run::Shared;
 pub(crate) struct Plugin {
     listener: Option<Listener>,
     calls: Calls,
+    engines: engine::Engines,
 }
 
 /// What answers the engine.
@@ -33,9 +37,11 @@ impl Plugin {
     /// Takes the socket, if there is to be one.
     pub(crate) fn open(config: &config::Docker, shared: &Shared) -> Result<Self, ListenError> {
         let path = config.plugin_socket.as_deref();
+        let calls = Calls(shared.clone());
         Ok(Self {
             listener: path.map(|path| listen::unix(path, None)).transpose()?,
-            calls: Calls(shared.clone()),
+            engines: engine::Engines::new(&config.engines, &calls),
+            calls,
         })
     }
 
@@ -45,7 +51,9 @@ impl Plugin {
             return;
         };
         let server = crate::http::Server::new(server::router(self.calls));
+        let follower = tokio::spawn(self.engines.follow());
         server.serve(vec![listener], shutdown).await;
+        follower.abort();
     }
 }
 

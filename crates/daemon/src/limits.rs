@@ -86,6 +86,21 @@ pub(crate) const PLUGIN_REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Longest time until an engine is answered: it waits without an end of its own.
 pub(crate) const PLUGIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Longest time until an engine's own API answers: it may start a container meanwhile.
+pub(crate) const DOCKER_API_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long an engine that cannot be asked is left alone.
+pub(crate) const DOCKER_API_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often an engine is asked what it has.
+pub(crate) const DOCKER_LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long no engine must have something until it is removed.
+pub(crate) const DOCKER_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Most containers that an engine is asked about at once.
+pub(crate) const DOCKER_API_CALLS_MAX: usize = 8;
+
 /// Longest run of published ports that is made of parts which sockets can hold.
 pub(crate) const PLUGIN_RUN_MAX: u32 = 1_024;
 

@@ -123,6 +123,18 @@ impl Dockerd {
         self.launch(stage);
     }
 
+    /// Kills dockerd and all that it has started besides containers; those go on for as long as they can.
+    #[track_caller]
+    pub fn kill(&self, stage: &Stage) {
+        stage.shell("kill -9 \"$(cat /run/docker.pid)\"; rm -f /run/docker.pid");
+    }
+
+    /// Starts dockerd after it was killed.
+    #[track_caller]
+    pub fn again(&self, stage: &Stage) {
+        self.launch(stage);
+    }
+
     /// Removes all containers and ends dockerd; what is left of it is only its rules, as always.
     #[track_caller]
     pub fn stop(self, stage: &Stage) {

@@ -2,5 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
+mod containers;
 mod first;
+mod networks;
+mod ports;
 mod scene;
+mod survival;
+mod wire;

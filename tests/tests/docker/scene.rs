@@ -46,9 +46,27 @@ impl Scene {
     /// A network of Docker's with our driver and our addresses.
     #[track_caller]
     pub(crate) fn network(&self, name: &str, flags: &str) -> String {
-        self.docker(&format!(
+        let id = self.docker(&format!(
             "network create --driver tombolo --ipam-driver tombolo {flags} {name}"
-        ))
+        ));
+        self.await_network(name);
+        id
+    }
+
+    /// Waits until our daemon has heard what a network is called.
+    #[track_caller]
+    pub(crate) fn await_network(&self, name: &str) {
+        let line = format!("network inspect {name}");
+        let heard = wait_until(PATIENCE, || self.tries(&line).success());
+        assert!(heard, "{:?}", self.tries("network ls"));
+    }
+
+    /// Asserts that a name means an address to the programs of a sandbox.
+    #[track_caller]
+    pub(crate) fn assert_found(&self, from: &Place, name: &str, address: &str) {
+        let line = format!("dig +short +tries=1 +time=2 @127.0.0.11 {name}");
+        let found = wait_until(PATIENCE, || from.run(&line).stdout.contains(address));
+        assert!(found, "{name}: {:?}", from.run(&line));
     }
 
     /// A container that does nothing, and where it is on a network.

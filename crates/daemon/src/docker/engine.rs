@@ -1,0 +1,277 @@
+//! What an engine tells over its own API, and plugins are not told: what containers and networks are called, and
+//! which of them it still has.
+//!
+//! The engine is asked beside its calls, never within one: it may hold a container's lock until we have answered.
+//! Without the API everything works, and sandboxes are found by their addresses alone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{EventMessage, EventMessageTypeEnum};
+use bollard::query_parameters::{
+    EventsOptions, InspectContainerOptions, ListContainersOptions, ListNetworksOptions,
+};
+use futures_core::Stream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tombolo_core::{EngineCommand, Reject};
+
+use super::Calls;
+use super::described::{self, Known};
+use super::forgotten::Forgotten;
+use crate::limits::{
+    DOCKER_API_CALLS_MAX, DOCKER_API_PAUSE, DOCKER_API_TIMEOUT, DOCKER_FORGOTTEN_AFTER,
+    DOCKER_LOOK_EVERY,
+};
+
+/// What all engines have, as far as it is known.
+#[derive(Debug, Default)]
+struct Views(HashMap<PathBuf, Known>);
+
+/// The engines that use the plugin.
+#[derive(Debug, Clone)]
+pub(super) struct Engines {
+    sockets: Arc<[PathBuf]>,
+    views: Arc<Mutex<Views>>,
+    calls: Calls,
+}
+
+impl Engines {
+    pub(super) fn new(sockets: &[PathBuf], calls: &Calls) -> Self {
+        Self {
+            sockets: sockets.into(),
+            views: Arc::default(),
+            calls: calls.clone(),
+        }
+    }
+
+    /// Follows all of them for ever.
+    pub(super) async fn follow(self) {
+        if self.sockets.is_empty() {
+            return;
+        }
+        let mut tasks = tokio::task::JoinSet::new();
+        for socket in self.sockets.iter() {
+            tasks.spawn(self.clone().follow_one(socket.clone()));
+        }
+        tasks.spawn(self.clone().sweep());
+        tasks.join_all().await;
+    }
+
+    async fn follow_one(self, socket: PathBuf) {
+        loop {
+            match self.attend(&socket).await {
+                Ok(()) => tracing::info!(engine = %socket.display(), "the engine ended"),
+                Err(error) => {
+                    tracing::debug!(engine = %socket.display(), %error, "the engine cannot be asked");
+                }
+            }
+            self.set_view(&socket, None);
+            sleep(DOCKER_API_PAUSE).await;
+        }
+    }
+
+    /// Follows an engine until it ends.
+    async fn attend(&self, socket: &Path) -> Result<(), Error> {
+        let path = socket.to_string_lossy();
+        let seconds = DOCKER_API_TIMEOUT.as_secs();
+        let docker = Docker::connect_with_unix(&path, seconds, bollard::API_DEFAULT_VERSION)?;
+        let docker = within(docker.negotiate_version()).await?;
+        let slots = Arc::new(Semaphore::new(DOCKER_API_CALLS_MAX));
+        // Subscribed first, so that nothing is missed between the list and the events.
+        let mut events = pin!(docker.events(Some(events_wanted())));
+        let mut looks = interval(DOCKER_LOOK_EVERY);
+        let mut is_first = true;
+        loop {
+            tokio::select! {
+                event = next(events.as_mut()) => match event {
+                    Some(event) => self.hear(&docker, &slots, &event?),
+                    None => return Ok(()),
+                },
+                _ = looks.tick() => {
+                    let known = self.list(&docker).await?;
+                    if std::mem::take(&mut is_first) {
+                        tracing::info!(engine = %socket.display(), "the engine is asked for names");
+                        for container in &known.containers {
+                            self.describe(&docker, &slots, container.clone());
+                        }
+                    }
+                    self.name_networks(&known).await;
+                    self.set_view(socket, Some(known));
+                }
+            }
+        }
+    }
+
+    fn hear(&self, docker: &Docker, slots: &Arc<Semaphore>, event: &EventMessage) {
+        let Some(actor) = &event.actor else { return };
+        let attribute = |key: &str| actor.attributes.as_ref()?.get(key).cloned();
+        match event.typ {
+            Some(EventMessageTypeEnum::NETWORK) => {
+                if let Some(container) = attribute("container") {
+                    self.describe(docker, slots, container);
+                } else if event.action.as_deref() == Some("create") {
+                    let this = self.clone();
+                    let docker = docker.clone();
+                    tokio::spawn(async move {
+                        if let Ok(known) = this.list(&docker).await {
+                            this.name_networks(&known).await;
+                        }
+                    });
+                }
+            }
+            Some(EventMessageTypeEnum::CONTAINER) => {
+                if let Some(container) = actor.id.clone() {
+                    self.describe(docker, slots, container);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks what a container is, and tells the records.
+    fn describe(&self, docker: &Docker, slots: &Arc<Semaphore>, container: String) {
+        let (docker, slots, calls) = (docker.clone(), Arc::clone(slots), self.calls.clone());
+        tokio::spawn(async move {
+            // Closed by nobody.
+            let Ok(_slot) = slots.acquire().await else {
+                return;
+            };
+            let options = None::<InspectContainerOptions>;
+            match within(docker.inspect_container(&container, options)).await {
+                Ok(answer) => tell(&calls, &answer).await,
+                Err(error) => tracing::debug!(container, %error, "the container is not described"),
+            }
+        });
+    }
+
+    async fn list(&self, docker: &Docker) -> Result<Known, Error> {
+        let all = ListContainersOptions {
+            all: true,
+            ..ListContainersOptions::default()
+        };
+        let containers = within(docker.list_containers(Some(all))).await?;
+        let networks = within(docker.list_networks(None::<ListNetworksOptions>)).await?;
+        Ok(Known::of(&containers, &networks))
+    }
+
+    async fn name_networks(&self, known: &Known) {
+        for (id, name) in &known.network_names {
+            let differs = self.calls.0.look(|controller| {
+                let network = controller.network(*id);
+                network.is_some_and(|n| n.spec.engine.is_some() && n.spec.name != *name)
+            });
+            if differs {
+                let command = EngineCommand::NameNetwork(*id, name.clone());
+                note(self.calls.order(command, None).await.map(drop));
+            }
+        }
+    }
+
+    fn set_view(&self, socket: &Path, known: Option<Known>) {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        match known {
+            Some(known) => drop(views.0.insert(socket.to_owned(), known)),
+            None => drop(views.0.remove(socket)),
+        }
+    }
+
+    /// What all engines have together; none while one of them cannot be asked.
+    fn known(&self) -> Option<Known> {
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Known::default();
+        for socket in self.sockets.iter() {
+            all.add(views.0.get(socket)?);
+        }
+        Some(all)
+    }
+
+    /// Removes what no engine has any more, and has not had for a while.
+    async fn sweep(self) {
+        let mut doubtful: HashMap<Forgotten, Instant> = HashMap::new();
+        loop {
+            sleep(DOCKER_LOOK_EVERY).await;
+            let Some(known) = self.known() else {
+                doubtful.clear();
+                continue;
+            };
+            let found: BTreeSet<Forgotten> =
+                (self.calls.0).look(|controller| Forgotten::among(controller, &known));
+            doubtful.retain(|one, _| found.contains(one));
+            let now = Instant::now();
+            let mut due: Vec<Forgotten> = Vec::new();
+            for one in found {
+                let since = *doubtful.entry(one.clone()).or_insert(now);
+                if now.duration_since(since) >= DOCKER_FORGOTTEN_AFTER {
+                    due.push(one);
+                }
+            }
+            for one in due {
+                tracing::info!(what = %one, "no engine has it any more: removed");
+                note(self.calls.remove(&one).await);
+                doubtful.remove(&one);
+            }
+        }
+    }
+}
+
+impl Calls {
+    async fn remove(&self, one: &Forgotten) -> Result<(), Reject> {
+        for command in one.removal() {
+            self.0.order(command, None).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells the records what a container is.
+async fn tell(calls: &Calls, answer: &bollard::models::ContainerInspectResponse) {
+    let Some((sandbox, described)) = calls
+        .0
+        .look(|controller| described::described(controller, answer))
+    else {
+        return;
+    };
+    let command = EngineCommand::Describe {
+        sandbox,
+        described: Box::new(described),
+    };
+    note(calls.order(command, None).await.map(drop));
+}
+
+fn note(outcome: Result<(), Reject>) {
+    if let Err(reject) = outcome {
+        tracing::debug!(%reject, "what the engine says is not taken in");
+    }
+}
+
+fn events_wanted() -> EventsOptions {
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+    let filters = [
+        ("type".to_owned(), words(&["network", "container"])),
+        (
+            "event".to_owned(),
+            words(&["connect", "create", "start", "rename"]),
+        ),
+    ];
+    EventsOptions {
+        filters: Some(filters.into_iter().collect()),
+        ..EventsOptions::default()
+    }
+}
+
+async fn next<T>(mut stream: std::pin::Pin<&mut impl Stream<Item = T>>) -> Option<T> {
+    std::future::poll_fn(|context| stream.as_mut().poll_next(context)).await
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let longest: Duration = DOCKER_API_TIMEOUT;
+    timeout(longest, call)
+        .await
+        .unwrap_or(Err(Error::RequestTimeoutError))
+}

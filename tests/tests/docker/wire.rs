@@ -1,0 +1,245 @@
+//! Calls that no good engine makes: each gets the protocol's error and leaves nothing.
+
+use tombolo_tests::Stage;
+
+use crate::scene::FLAGS;
+
+/// The answer to a call: its status and body.
+#[track_caller]
+fn call(stage: &Stage, method: &str, body: &str) -> (u16, String) {
+    stage.shell(&format!("cat >/run/body <<'EOF'\n{body}\nEOF"));
+    let told = stage.shell(&format!(
+        "curl --silent --max-time 25 --write-out '\\n%{{http_code}}' --data-binary @/run/body \
+         --unix-socket /run/docker/plugins/tombolo.sock http://x/{method}"
+    ));
+    let (body, status) = told.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+#[track_caller]
+fn ok(stage: &Stage, method: &str, body: &str) -> String {
+    let (status, answer) = call(stage, method, body);
+    assert_eq!(status, 200, "{method} {body}: {answer}");
+    answer
+}
+
+#[track_caller]
+fn refused(stage: &Stage, method: &str, body: &str, word: &str) {
+    let (status, answer) = call(stage, method, body);
+    assert!((400..600).contains(&status), "{method} {body}: {answer}");
+    for key in ["\"Err\":", "\"Error\":"] {
+        assert!(answer.contains(key), "{method} {body}: {answer}");
+    }
+    assert!(
+        answer.contains(word),
+        "{method} {body}: no {word} in {answer}"
+    );
+}
+
+fn id(digit: char) -> String {
+    digit.to_string().repeat(64)
+}
+
+#[test]
+fn what_is_malformed_or_out_of_order_leaves_nothing() {
+    let Some(stage) = Stage::start_with(FLAGS) else {
+        return;
+    };
+    let before = stage.traces().unwrap();
+    let activated = ok(&stage, "Plugin.Activate", "");
+    assert!(activated.contains("NetworkDriver") && activated.contains("IpamDriver"));
+    ok(&stage, "NetworkDriver.GetCapabilities", "");
+    ok(&stage, "IpamDriver.GetDefaultAddressSpaces", "null");
+    let (n, e) = (id('a'), id('b'));
+    for (method, body, word) in [
+        ("NetworkDriver.Nonsense", "{}".to_owned(), "Nonsense"),
+        ("NetworkDriver.CreateNetwork", "{".to_owned(), "protocol"),
+        ("NetworkDriver.CreateNetwork", "[]".to_owned(), "protocol"),
+        ("NetworkDriver.CreateNetwork", "{}".to_owned(), "id"),
+        (
+            "NetworkDriver.CreateNetwork",
+            format!(r#"{{"NetworkID":7,"x":"{n}"}}"#),
+            "protocol",
+        ),
+        (
+            "NetworkDriver.CreateNetwork",
+            format!(r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/99"}}]}}"#),
+            "10.9.0.0/99",
+        ),
+        (
+            "NetworkDriver.CreateNetwork",
+            format!(
+                r#"{{"NetworkID":"{n}","Options":{{"com.docker.network.generic":{{"colour":"red"}}}},"IPv4Data":[]}}"#
+            ),
+            "colour",
+        ),
+        (
+            "NetworkDriver.CreateEndpoint",
+            format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}","Interface":{{}}}}"#),
+            "network",
+        ),
+        (
+            "NetworkDriver.Join",
+            format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}","SandboxKey":"/x"}}"#),
+            "endpoint",
+        ),
+        (
+            "NetworkDriver.ProgramExternalConnectivity",
+            format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}","Options":{{}}}}"#),
+            "endpoint",
+        ),
+        (
+            "IpamDriver.RequestPool",
+            r#"{"Pool":"10.9.0.0/24","V6":true}"#.to_owned(),
+            "IPv6",
+        ),
+        (
+            "IpamDriver.RequestPool",
+            r#"{"Options":{"colour":"red"}}"#.to_owned(),
+            "colour",
+        ),
+        (
+            "IpamDriver.RequestAddress",
+            r#"{"PoolID":"nowhere"}"#.to_owned(),
+            "nowhere",
+        ),
+        (
+            "IpamDriver.RequestAddress",
+            r#"{"PoolID":"10.9.0.0/24"}"#.to_owned(),
+            "10.9.0.0/24",
+        ),
+    ] {
+        refused(&stage, method, &body, word);
+    }
+    // What is not there is removed.
+    for method in [
+        "NetworkDriver.DeleteNetwork",
+        "NetworkDriver.DeleteEndpoint",
+        "NetworkDriver.Leave",
+        "NetworkDriver.RevokeExternalConnectivity",
+    ] {
+        ok(
+            &stage,
+            method,
+            &format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}"}}"#),
+        );
+    }
+    ok(
+        &stage,
+        "IpamDriver.ReleasePool",
+        r#"{"PoolID":"10.9.0.0/24"}"#,
+    );
+    ok(
+        &stage,
+        "IpamDriver.ReleaseAddress",
+        r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.7"}"#,
+    );
+    stage.assert_traces(&before);
+}
+
+#[test]
+fn everything_may_be_asked_twice() {
+    let Some(stage) = Stage::start_with(FLAGS) else {
+        return;
+    };
+    let before = stage.traces().unwrap();
+    let (n, e, other) = (id('a'), id('b'), id('c'));
+    let pool = r#"{"Pool":"10.9.0.0/24"}"#;
+    assert_eq!(
+        ok(&stage, "IpamDriver.RequestPool", pool),
+        ok(&stage, "IpamDriver.RequestPool", pool)
+    );
+    let gateway = r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.1","Options":{"RequestAddressType":"com.docker.network.gateway"}}"#;
+    assert_eq!(
+        ok(&stage, "IpamDriver.RequestAddress", gateway),
+        ok(&stage, "IpamDriver.RequestAddress", gateway)
+    );
+    let network = format!(
+        r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/24","Gateway":"10.9.0.1/24","AddressSpace":"x"}}],"IPv6Data":null,"Options":null}}"#
+    );
+    for _ in 0..2 {
+        ok(&stage, "NetworkDriver.CreateNetwork", &network);
+    }
+    refused(&stage, "IpamDriver.RequestPool", pool, "10.9.0.0/24");
+    let address = ok(
+        &stage,
+        "IpamDriver.RequestAddress",
+        r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.9"}"#,
+    );
+    assert!(address.contains("10.9.0.9/32"), "{address}");
+    let endpoint = format!(
+        r#"{{"NetworkID":"{n}","EndpointID":"{e}","Interface":{{"Address":"10.9.0.9/32"}}}}"#
+    );
+    let made = ok(&stage, "NetworkDriver.CreateEndpoint", &endpoint);
+    assert_eq!(made, ok(&stage, "NetworkDriver.CreateEndpoint", &endpoint));
+    let another = endpoint.replace("10.9.0.9", "10.9.0.10");
+    refused(&stage, "NetworkDriver.CreateEndpoint", &another, "another");
+    let thief = endpoint.replace(&e, &other);
+    refused(&stage, "NetworkDriver.CreateEndpoint", &thief, "10.9.0.9");
+    let join = format!(
+        r#"{{"NetworkID":"{n}","EndpointID":"{e}","SandboxKey":"/run/docker/netns/none","Options":{{"com.docker.network.portmap":[{{"Proto":6,"Port":80,"HostPort":8080,"HostPortEnd":8080}}]}}}}"#
+    );
+    let joined = ok(&stage, "NetworkDriver.Join", &join);
+    assert_eq!(joined, ok(&stage, "NetworkDriver.Join", &join));
+    assert!(joined.contains("\"SrcName\":\"tp"), "{joined}");
+    let elsewhere = join.replace("netns/none", "netns/other");
+    refused(&stage, "NetworkDriver.Join", &elsewhere, "joined");
+    let wrong = join.replace("\"Proto\":6", "\"Proto\":7");
+    refused(
+        &stage,
+        "NetworkDriver.ProgramExternalConnectivity",
+        &wrong,
+        "7",
+    );
+    for _ in 0..2 {
+        ok(&stage, "NetworkDriver.ProgramExternalConnectivity", &join);
+    }
+    refused(
+        &stage,
+        "NetworkDriver.DeleteNetwork",
+        &format!(r#"{{"NetworkID":"{n}"}}"#),
+        "endpoint",
+    );
+    let both = format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}"}}"#);
+    for method in ["RevokeExternalConnectivity", "Leave", "DeleteEndpoint"] {
+        for _ in 0..2 {
+            ok(&stage, &format!("NetworkDriver.{method}"), &both);
+        }
+    }
+    for _ in 0..2 {
+        ok(
+            &stage,
+            "IpamDriver.ReleaseAddress",
+            r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.9"}"#,
+        );
+        ok(
+            &stage,
+            "IpamDriver.ReleaseAddress",
+            r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.1"}"#,
+        );
+        ok(
+            &stage,
+            "IpamDriver.ReleasePool",
+            r#"{"PoolID":"10.9.0.0/24"}"#,
+        );
+        ok(
+            &stage,
+            "NetworkDriver.DeleteNetwork",
+            &format!(r#"{{"NetworkID":"{n}"}}"#),
+        );
+    }
+    stage.assert_traces(&before);
+    // An id that was used before means something new.
+    ok(&stage, "IpamDriver.RequestPool", pool);
+    ok(&stage, "NetworkDriver.CreateNetwork", &network);
+    ok(
+        &stage,
+        "NetworkDriver.DeleteNetwork",
+        &format!(r#"{{"NetworkID":"{n}"}}"#),
+    );
+    ok(
+        &stage,
+        "IpamDriver.ReleasePool",
+        r#"{"PoolID":"10.9.0.0/24"}"#,
+    );
+}
