@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    dns, drift, endpoint, exec, exited, explain, info, inspect, kill, logs, network, plan, port,
-    ps, publish, restart, rm, run, sandbox, start, stop, system, topology, wait,
+    dns, docker, drift, endpoint, exec, exited, explain, info, inspect, kill, logs, network, plan,
+    port, ps, publish, restart, rm, run, sandbox, start, stop, system, topology, wait,
 };
 
 /// Container networking in one program
@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// List the names of sandboxes, and ask the resolver for one
     #[command(subcommand)]
     Dns(dns::DnsCommand),
+    /// Be a plugin of Docker's engine
+    #[command(subcommand)]
+    Docker(docker::DockerCommand),
     /// List processes
     Ps(ps::PsArgs),
     /// Show what a process has written

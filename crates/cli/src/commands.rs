@@ -1,6 +1,7 @@
 //! One file for each command: its flags, and what it does.
 
 pub(crate) mod dns;
+pub(crate) mod docker;
 pub(crate) mod drift;
 pub(crate) mod endpoint;
 pub(crate) mod exec;
@@ -43,6 +44,7 @@ pub(crate) fn execute(command: Command, context: &mut Context<'_>) -> Result<u8,
         Command::Port(args) => done(port::execute(&args, context)),
         Command::Publish(command) => done(publish::execute(command, context)),
         Command::Dns(command) => dns::execute(command, context),
+        Command::Docker(command) => done(docker::execute(&command, context)),
         Command::Ps(args) => done(ps::execute(args, context)),
         Command::Logs(args) => done(logs::execute(args, context)),
         Command::Stop(args) => stop::execute(&args, context),

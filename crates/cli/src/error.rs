@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use tombolo_api::{ClientError, ErrorCode, ErrorKind, address::AddressError};
 
 use crate::args::value::EnvError;
+use crate::commands::docker::install::InstallError;
+use crate::commands::docker::plugin::PluginError;
 use crate::daemon::LaunchError;
 use crate::output::printable;
 use crate::run::{
@@ -135,6 +137,12 @@ pub(crate) enum CommandError {
     /// The question before something is removed was not answered with yes.
     #[error("nothing was removed; answer with y, or use --force")]
     Unconfirmed,
+    /// What Docker's engine needs cannot be installed or removed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// A managed plugin cannot be written.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -220,6 +228,7 @@ impl CommandError {
             | Self::Directory { .. }
             | Self::SandboxShares(_)
             | Self::HostNamespace
+            | Self::Install(InstallError::Root { .. })
             | Self::State(StateError::Ambiguous(_))
             | Self::Nothing(_)
             | Self::NotPublished { .. } => ErrorKind::Invalid,
@@ -231,6 +240,8 @@ impl CommandError {
             | Self::Remove(RemoveError::Running(_))
             | Self::OwnerStopped(_)
             | Self::Sharer { .. }
+            | Self::Install(InstallError::Foreign { .. })
+            | Self::Plugin(PluginError::NotEmpty { .. })
             | Self::Unconfirmed => ErrorKind::Conflict,
             Self::Create(_)
             | Self::Start(_)
@@ -242,6 +253,8 @@ impl CommandError {
             | Self::State(_)
             | Self::Link { .. }
             | Self::Random
+            | Self::Install(_)
+            | Self::Plugin(_)
             | Self::Output(_) => ErrorKind::Internal,
         }
     }

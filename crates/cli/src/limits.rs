@@ -18,5 +18,7 @@ pub(crate) const COMMAND_CHARS: usize = 32;
 pub(crate) const PUBLICATION_BYTES: usize = 8192;
 /// Longest path of a Unix socket, in bytes (unix(7), without the terminating zero).
 pub(crate) const SOCKET_PATH_BYTES: usize = 107;
+/// Largest file that is looked at as one that we may have written for Docker's engine, in bytes.
+pub(crate) const INSTALLED_FILE_BYTES: u64 = 64 << 10;
 /// Length of a shortened id in a table, in characters.
 pub(crate) const ID_CHARS: usize = 12;

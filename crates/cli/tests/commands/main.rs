@@ -5,6 +5,7 @@
     reason = "a test ends at the first thing that goes wrong"
 )]
 
+mod docker;
 mod fake;
 mod lists;
 mod names;
