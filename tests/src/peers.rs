@@ -2,9 +2,11 @@
 
 mod dockerd;
 mod firewalld;
+mod plugin;
 
 pub use dockerd::Dockerd;
 pub use firewalld::Firewalld;
+pub use plugin::{Call, Plugin};
 
 use tombolo_lab::node::skip;
 

@@ -6,4 +6,5 @@
 mod dockerd;
 mod firewalld;
 mod hand;
+mod plugin;
 mod traffic;
