@@ -4,7 +4,7 @@ mod dockerd;
 mod firewalld;
 mod plugin;
 
-pub use dockerd::Dockerd;
+pub use dockerd::{CLIENT, Dockerd};
 pub use firewalld::Firewalld;
 pub use plugin::{Call, Plugin};
 

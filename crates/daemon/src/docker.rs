@@ -16,6 +16,8 @@ mod translate;
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, Mutex};
+
 use tombolo_core::{Command, EngineCommand, Reject, Reply};
 
 use crate::config;
@@ -31,13 +33,13 @@ pub(crate) struct Plugin {
 
 /// What answers the engine.
 #[derive(Debug, Clone)]
-pub(crate) struct Calls(Shared);
+pub(crate) struct Calls(Shared, Arc<Mutex<ipam::Rounds>>);
 
 impl Plugin {
     /// Takes the socket, if there is to be one.
     pub(crate) fn open(config: &config::Docker, shared: &Shared) -> Result<Self, ListenError> {
         let path = config.plugin_socket.as_deref();
-        let calls = Calls(shared.clone());
+        let calls = Calls(shared.clone(), Arc::default());
         Ok(Self {
             listener: path.map(|path| listen::unix(path, None)).transpose()?,
             engines: engine::Engines::new(&config.engines, &calls),

@@ -16,6 +16,8 @@ const LONG: Duration = Duration::from_secs(40);
 const IMAGE: &str = "box";
 /// Where dockerd listens; Docker's own settings in the environment count for nothing.
 const SOCKET: &str = "unix:///var/run/docker.sock";
+/// Debian's client: a newer one on the path may ask for more than this engine has.
+pub const CLIENT: &str = "/usr/bin/docker";
 /// Where control groups are mounted on the node.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -66,7 +68,7 @@ impl Dockerd {
         docker.launch(stage);
         stage.shell(&format!(
             "mkdir -p /run/image/bin && cp \"$(command -v busybox)\" /run/image/bin/busybox \
-             && tar -C /run/image -c . | timeout 30 docker --host {SOCKET} import - {IMAGE}"
+             && tar -C /run/image -c . | timeout 30 {CLIENT} --host {SOCKET} import - {IMAGE}"
         ));
         Some(docker)
     }
@@ -74,7 +76,7 @@ impl Dockerd {
     /// Runs `docker` with these words to its end.
     #[track_caller]
     pub fn tries(&self, stage: &Stage, line: &str) -> Outcome {
-        let words = ["timeout", "30", "docker", "--host", SOCKET]
+        let words = ["timeout", "30", CLIENT, "--host", SOCKET]
             .into_iter()
             .chain(line.split_whitespace());
         let words: Vec<&str> = words.collect();
@@ -121,6 +123,12 @@ impl Dockerd {
     pub fn restart(&self, stage: &Stage) {
         self.end(stage);
         self.launch(stage);
+    }
+
+    /// Ends dockerd as a service manager does, and its containers with it.
+    #[track_caller]
+    pub fn pause(&self, stage: &Stage) {
+        self.end(stage);
     }
 
     /// Kills dockerd and all that it has started besides containers; those go on for as long as they can.

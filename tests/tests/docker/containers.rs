@@ -63,16 +63,16 @@ fn networks_come_and_go_while_a_container_runs() {
         scene.stage.network("back").endpoints.len() == 1
     });
     assert!(gone, "{:?}", scene.stage.network("back"));
-    scene.place("app", "front").assert_reaches(&scene.far());
+    scene.place("app", "front").assert_reaches(&scene.far_v4());
     // Docker's own network beside ours.
     scene.docker("network connect bridge app");
-    scene.place("app", "front").assert_reaches(&scene.far());
+    scene.place("app", "front").assert_reaches(&scene.far_v4());
     scene.docker("stop --time 1 app");
     scene.docker("start app");
-    scene.place("app", "front").assert_reaches(&scene.far());
+    scene.place("app", "front").assert_reaches(&scene.far_v4());
     scene.docker("restart --time 1 app");
     let place = scene.place("app", "front");
-    place.assert_reaches(&scene.far());
+    place.assert_reaches(&scene.far_v4());
     scene.docker("rm --force app");
     scene.assert_in_place();
     scene.stop();

@@ -1,9 +1,10 @@
 //! A machine with our daemon and Docker's engine, each of which knows the other.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 
 use tombolo_lab::node::{Outcome, wait_until};
-use tombolo_tests::peers::Dockerd;
+use tombolo_tests::peers::{CLIENT, Dockerd};
 use tombolo_tests::stage::PATIENCE;
 use tombolo_tests::{Place, Stage};
 
@@ -90,7 +91,7 @@ impl Scene {
         );
         let format = format.replace("{{with(", "{{with (");
         let words = [
-            "timeout", "30", "docker", "inspect", "--format", &format, name,
+            "timeout", "30", CLIENT, "inspect", "--format", &format, name,
         ];
         let told = self.stage.run(&words).expect("nsenter(1) starts");
         assert!(told.success(), "{told:?}");
@@ -121,6 +122,13 @@ impl Scene {
             "{name} in {container}: {:?}",
             self.docker_tries(&line)
         );
+    }
+
+    /// The outside, over IPv4 alone.
+    pub(crate) fn far_v4(&self) -> Place {
+        let mut far = self.far();
+        far.addresses.retain(IpAddr::is_ipv4);
+        far
     }
 
     /// Ends the engine in order.

@@ -31,11 +31,12 @@ fn containers_do_not_notice_the_end_of_our_daemon() {
     }
     // What ends while we are away is cleared away afterwards.
     scene.stage.kill().unwrap();
-    let removal = scene.docker_tries("rm --force db");
+    scene.docker_tries("rm --force db");
     scene.stage.start_with(FLAGS, &[]).unwrap();
-    if !removal.success() {
-        scene.docker("rm --force db");
-    }
+    let removed = wait_until(Duration::from_secs(60), || {
+        scene.docker("ps --all --quiet").is_empty()
+    });
+    assert!(removed);
     let gone = wait_until(Duration::from_secs(60), || {
         scene.stage.network("web").endpoints.len() == 1
     });
@@ -62,7 +63,7 @@ fn an_engine_that_starts_again_finds_its_networks() {
     let one = wait_until(PATIENCE, || scene.stage.network("web").endpoints.len() == 2);
     assert!(one, "{:?}", scene.stage.network("web"));
     scene.docker.kill(&scene.stage);
-    www.assert_reaches(&scene.far());
+    www.assert_reaches(&scene.far_v4());
     scene.docker.again(&scene.stage);
     let runs = wait_until(Duration::from_secs(60), || {
         let told = scene.docker_tries("inspect --format {{.State.Running}} db");
@@ -87,14 +88,15 @@ fn an_engine_starts_while_we_are_away() {
     };
     scene.network("web", "");
     scene.container("db", "web", "");
+    scene.docker.pause(&scene.stage);
     scene.stage.stop().unwrap();
     let begun = Instant::now();
-    scene.docker.restart(&scene.stage);
+    scene.docker.again(&scene.stage);
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(35), "{took:?}");
     scene.stage.start_with(FLAGS, &[]).unwrap();
     scene.docker("start db");
-    scene.place("db", "web").assert_reaches(&scene.far());
+    scene.place("db", "web").assert_reaches(&scene.far_v4());
     scene.docker("rm --force db");
     let none = wait_until(Duration::from_secs(90), || {
         scene.stage.network("web").endpoints.is_empty()
@@ -110,7 +112,7 @@ fn fifty_containers_start_together() {
     let Some(scene) = Scene::start() else { return };
     scene.network("web", "");
     scene.shell(
-        "for n in $(seq 50); do docker --host unix:///var/run/docker.sock run --detach --name c$n --network web \
+        "for n in $(seq 50); do /usr/bin/docker --host unix:///var/run/docker.sock run --detach --name c$n --network web \
          -p $((10000+n)):80 box /bin/busybox sleep 100000 >/dev/null 2>>/run/errors & done; wait; ! [ -s /run/errors ] \
          || { cat /run/errors; false; }",
     );
@@ -119,7 +121,9 @@ fn fifty_containers_start_together() {
     let (first, last) = (scene.place("c1", "web"), scene.place("c50", "web"));
     first.assert_reaches(&last);
     scene.assert_in_place();
-    scene.shell("docker --host unix:///var/run/docker.sock rm --force $(seq -f c%g 50) >/dev/null");
+    scene.shell(
+        "/usr/bin/docker --host unix:///var/run/docker.sock rm --force $(seq -f c%g 50) >/dev/null",
+    );
     assert!(scene.stage.network("web").endpoints.is_empty());
     scene.docker("network rm web");
     scene.assert_in_place();

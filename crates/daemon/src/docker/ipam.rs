@@ -1,6 +1,8 @@
 //! The methods about pools and addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tombolo_core::ipam::{Family, SubnetWish};
@@ -15,6 +17,10 @@ use crate::plugin::wire::ipam::{
     ReleasePoolRequest, RequestAddressRequest, RequestAddressResponse, RequestPoolRequest,
     RequestPoolResponse,
 };
+
+/// How often an engine may ask for the pools of one network within [`ROUND_TIME`].
+const ROUNDS_MAX: u32 = 16;
+const ROUND_TIME: Duration = Duration::from_secs(10);
 
 /// All our addresses are in one space; engines want two names.
 pub(super) fn spaces() -> AddressSpaces {
@@ -38,6 +44,10 @@ impl Calls {
                 .into());
         }
         let (subnet, pick) = wish(&request.pool, request.v6)?;
+        let is_ours = network.is_some();
+        if let (Some(network), None) = (&network, subnet) {
+            self.must_not_go_round(network)?;
+        }
         let range = match request.sub_pool.as_str() {
             "" => None,
             text => Some(parsed::<IpNet>(text, "the range")?),
@@ -55,9 +65,15 @@ impl Calls {
             let text = format!("{ip}/{}", subnet.prefix_len());
             (DATA_GATEWAY.to_owned(), text)
         });
+        // An engine asks for another pool for as long as the one it gets overlaps a route of the host, and that of a
+        // network that exists does. Of what is everywhere it does not ask that.
+        let hides = is_ours && request.pool.is_empty() && subnet.addr().is_ipv4();
         Ok(RequestPoolResponse {
             pool_id: subnet.to_string(),
-            pool: subnet.to_string(),
+            pool: match hides {
+                true => EVERYWHERE.to_owned(),
+                false => subnet.to_string(),
+            },
             data: gateway.into_iter().collect(),
         })
     }
@@ -113,6 +129,33 @@ impl Calls {
         self.order(EngineCommand::ReleaseAddress(address), None)
             .await?;
         Ok(())
+    }
+}
+
+/// The pool of an allocator that has none.
+const EVERYWHERE: &str = "0.0.0.0/0";
+
+/// How often engines asked for the pools of a network that is there, and when first.
+#[derive(Debug, Default)]
+pub(super) struct Rounds(HashMap<String, (u32, Instant)>);
+
+impl Calls {
+    /// Ends an engine's search for a pool that overlaps nothing, which would have no end.
+    fn must_not_go_round(&self, network: &Reference) -> Result<(), Reject> {
+        let mut rounds = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        rounds
+            .0
+            .retain(|_, (_, since)| now.duration_since(*since) < ROUND_TIME);
+        let (count, _) = rounds.0.entry(network.0.clone()).or_insert((0, now));
+        *count += 1;
+        if *count <= ROUNDS_MAX {
+            return Ok(());
+        }
+        let message =
+            "the engine goes on asking for another subnet, since the host has a route to this one";
+        Err(Reject::new(Code::OverlappingSubnet, &network.0, message)
+            .hint("name the network's subnets with `--subnet` as well"))
     }
 }
 

@@ -40,7 +40,7 @@ impl Calls {
             let is_ours =
                 |net| controller.lends_pool(net) || controller.network_of_pool(net).is_some();
             let wanted = translate::network(&engine_id, options, &pools, is_ours)?;
-            Ok::<_, Reject>(existing(controller, wanted))
+            Ok::<_, Reject>(existing(controller, wanted, &pools))
         })?;
         match wanted {
             Wanted::Existing { name, pools } => {
@@ -139,7 +139,7 @@ fn options(
 }
 
 /// A network whose pool was lent as a network's own is that network.
-fn existing(controller: &Controller, wanted: Wanted) -> Wanted {
+fn existing(controller: &Controller, wanted: Wanted, pools: &[IpamData]) -> Wanted {
     let Wanted::New(create) = &wanted else {
         return wanted;
     };
@@ -148,10 +148,17 @@ fn existing(controller: &Controller, wanted: Wanted) -> Wanted {
         .iter()
         .filter_map(|s| s.subnet.as_ref()?.parse().ok());
     let nets: Vec<IpNet> = nets.collect();
-    let lent_by = nets
-        .iter()
-        .filter(|net| !controller.lends_pool(**net))
-        .find_map(|net| controller.network_of_pool(*net))
+    let own = nets.iter().filter(|net| !controller.lends_pool(**net));
+    let by_pool = own
+        .filter_map(|net| controller.network_of_pool(*net))
+        .next();
+    let by_router = || {
+        let routers = pools.iter().filter(|data| data.pool == "0.0.0.0/0");
+        let mut routers = routers.filter_map(|data| translate::host_of(&data.gateway, "").ok());
+        routers.find_map(|ip| controller.networks().find(|n| n.gateway(false) == Some(ip)))
+    };
+    let lent_by = by_pool
+        .or_else(by_router)
         .filter(|network| network.spec.engine.is_none());
     match lent_by {
         Some(network) if create.options.is_empty() => Wanted::Existing {
