@@ -48,6 +48,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "iptables", why: "rules of Docker, ufw and hand beside ours", uses: TEST },
     Package { name: "conntrack", why: "a second opinion on connections", uses: TEST },
     Package { name: "docker.io", why: "the real dockerd beside ours, on a scratch host", uses: TEST },
+    Package { name: "docker-compose", why: "compose files with our driver", uses: TEST },
     Package { name: "dbus-daemon", why: "the bus of firewalld, on a scratch host", uses: TEST },
     Package { name: "firewalld", why: "the real firewalld beside ours, on a scratch host", uses: TEST },
     Package { name: "unbound", why: "a real server behind our resolver, on a scratch host", uses: TEST },

@@ -59,7 +59,7 @@ pub const EXPOSED_PER_SANDBOX_MAX: usize = 1_024;
 pub const LINKS_PER_SANDBOX_MAX: usize = 64;
 
 /// Most pools, addresses and networks that engines of others hold of ours.
-pub const LOANS_MAX: usize = 131_072;
+pub const LOANS_MAX: usize = 65_536;
 
 /// Ports of a range up to which each is held by a socket of its own, and the most that can be relayed.
 pub const RANGE_SOCKETS_MAX: u32 = 64;

@@ -2,7 +2,7 @@
 
 use tombolo_api::types::{Finding, FindingLevel};
 use tombolo_core::Controller;
-use tombolo_core::model::Driver;
+use tombolo_core::model::{Driver, Loan};
 use tombolo_kernel::{Diagnosis, HostFacts, Kernel, Scope};
 
 use crate::engine::with_sources;
@@ -43,9 +43,30 @@ pub(crate) fn findings(
             ));
         }
     }
+    engines(controller, &mut findings);
     overlaps(controller, &mut findings);
     leftovers(controller, kernel, &mut findings);
     findings
+}
+
+/// What other engines hold: addresses that nothing uses are those of routers, or of containers that are starting.
+fn engines(controller: &Controller, findings: &mut Vec<Finding>) {
+    let (mut pools, mut addresses, mut networks) = (0, 0, 0);
+    for loan in controller.loans() {
+        match loan {
+            Loan::Pool { .. } => pools += 1,
+            Loan::Address { .. } => addresses += 1,
+            Loan::Network { .. } => networks += 1,
+        }
+    }
+    let endpoints = controller.endpoints().filter(|e| e.spec.engine).count();
+    if pools + addresses + networks + endpoints == 0 {
+        return;
+    }
+    let text = format!(
+        "other engines hold {pools} pools, {addresses} addresses and {endpoints} endpoints, and use {networks} networks of ours"
+    );
+    findings.push(good("engines", text));
 }
 
 fn features(host: &HostFacts, findings: &mut Vec<Finding>) {

@@ -207,7 +207,7 @@ fn moved_spec(mut spec: Spec, places: &BTreeMap<Netns, Netns>) -> Spec {
                 *netns = real.clone();
             }
         }
-        Spec::NftBase(base) => *base = rules(base.digest),
+        Spec::NftBase(base) | Spec::Detour(base) => *base = rules(base.digest),
         _ => {}
     }
     spec

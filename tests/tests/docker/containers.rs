@@ -35,7 +35,7 @@ fn addresses_and_names_that_are_asked_for() {
     let shared =
         scene.docker_tries("run --rm --network container:renamed box /bin/busybox ip -o addr");
     assert!(shared.stdout.contains("10.241.0.50"), "{shared:?}");
-    scene.assert_refused("sandbox rm renamed", 4, &["docker"]);
+    scene.assert_refused("sandbox rm renamed", 3, &["docker"]);
     scene.docker("rm --force renamed");
     let again = scene.container("again", "web", "--ip 10.241.0.50");
     www.assert_reaches(&tombolo_tests::Place {

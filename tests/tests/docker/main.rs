@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
+mod churn;
+mod compose;
 mod containers;
 mod first;
 mod networks;

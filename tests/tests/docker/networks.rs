@@ -88,7 +88,7 @@ fn an_internal_network_and_one_with_both_families() {
     scene.network("both", "--ipv6");
     let (c, d) = (
         scene.container(
-            "c",
+            "cc",
             "both",
             "--ip6 fd00:7::77".replace("--ip6 fd00:7::77", "").as_str(),
         ),

@@ -129,3 +129,32 @@ fn fifty_containers_start_together() {
     scene.assert_in_place();
     scene.stop();
 }
+
+#[test]
+fn an_engine_that_lets_containers_live_finds_them_again() {
+    let Some(scene) = Scene::start() else { return };
+    scene.shell("echo '{\"live-restore\": true}' >/run/docker.json");
+    scene.docker.restart(&scene.stage);
+    scene.network("web", "");
+    let db = scene.container("db", "web", "-p 8080:80");
+    let www = scene.sandbox("www", "--network web");
+    scene.docker.kill(&scene.stage);
+    db.assert_reaches(&www);
+    scene.assert_found(&www, "db", &db.v4().to_string());
+    scene.docker.again(&scene.stage);
+    assert_eq!(
+        scene.docker("inspect --format {{.State.Running}} db"),
+        "true"
+    );
+    let again = scene.place("db", "web");
+    assert_eq!(again.addresses, db.addresses);
+    again.assert_reaches(&www);
+    scene.assert_resolves("db", "www", &www.v4().to_string());
+    scene.docker("rm --force db");
+    let gone = wait_until(Duration::from_secs(90), || {
+        scene.stage.network("web").endpoints.len() == 1
+    });
+    assert!(gone, "{:?}", scene.stage.network("web"));
+    scene.assert_in_place();
+    scene.stop();
+}

@@ -355,7 +355,7 @@ impl Controller {
     }
 
     fn must_have_room(&self, object: &impl std::fmt::Display) -> Result<(), Reject> {
-        if self.state.loans().count() < LOANS_MAX {
+        if self.state.loan_count() < LOANS_MAX {
             return Ok(());
         }
         let message =

@@ -289,6 +289,10 @@ impl State {
         self.loans.values()
     }
 
+    pub(crate) fn loan_count(&self) -> usize {
+        self.loans.len()
+    }
+
     pub(crate) fn loan(&self, key: LoanKey) -> Option<&Loan> {
         self.loans.get(&key)
     }

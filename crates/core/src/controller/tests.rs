@@ -1,6 +1,7 @@
 //! The engine on a kernel in memory: scenarios, crashes at every operation, properties, limits.
 
 mod crash;
+mod engine;
 mod limits;
 mod property;
 mod race;

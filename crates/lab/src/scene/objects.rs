@@ -1,15 +1,17 @@
 //! The objects of a scene's networks and endpoints, shaped like those of a bridge driver.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
+use tombolo_netstate::object::detour::DetourKey;
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
 use tombolo_netstate::object::listener::{ListenerKey, ListenerSpec};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
-use tombolo_netstate::object::nft::{ElementKey, ElementSpec, Field, SetName};
+use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field, SetName};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::{IfName, Key, Mac, Netns, Objects, Spec};
 
@@ -138,10 +140,15 @@ impl Endpoint {
                 "eth0"
             }),
         };
-        self.put_veth(&mut objects, slot, bridge, &inner);
         if self.sourced {
             put_listener(&mut objects, &inner.netns, RESOLVER);
+            self.put_detour(&mut objects, &inner.netns);
         }
+        if self.is_lent(&inner.netns) {
+            self.put_lent(&mut objects, slot, bridge);
+            return objects;
+        }
+        self.put_veth(&mut objects, slot, bridge, &inner);
         let main = bridge_name(self.bridge, 0);
         let gateways = bridge.addresses(self.bridge, 1);
         let last = 10 + slot + 16 * self.host;
@@ -167,14 +174,60 @@ impl Endpoint {
         mac(4, slot, self.mac)
     }
 
+    /// Some of those in namespaces of others are lent to whoever made them.
+    fn is_lent(&self, netns: &Netns) -> bool {
+        matches!(netns, Netns::Adopted { .. }) && self.announced
+    }
+
+    fn put_detour(&self, objects: &mut Objects, netns: &Netns) {
+        if let Netns::Adopted { .. } = netns {
+            let netns = netns.clone();
+            let table = BaseSpec {
+                digest: 1 + u64::from(self.swapped),
+                ruleset: Arc::default(),
+            };
+            objects.insert(Key::Detour(DetourKey { netns }), Spec::Detour(table));
+        }
+    }
+
+    /// The host's end and what the host knows; the rest is the engine's.
+    fn put_lent(&self, objects: &mut Objects, slot: u8, bridge: &Bridge) {
+        let kind = LinkKind::Lent {
+            name: name(&format!("lent{slot}")),
+        };
+        self.put_outer(objects, slot, bridge, kind);
+        let main = bridge_name(self.bridge, 0);
+        for ip in bridge.addresses(self.bridge, 10 + slot + 16 * self.host) {
+            put_neighbour(objects, &host(main), ip, self.mac(slot));
+        }
+    }
+
     fn put_veth(&self, objects: &mut Objects, slot: u8, bridge: &Bridge, inner: &LinkKey) {
-        let leaf = self.leaf % (bridge.leaves + 1);
-        let (main, on) = (bridge_name(self.bridge, 0), bridge_name(self.bridge, leaf));
-        let outer = host(name(&format!("t{slot}")));
         let kind = LinkKind::Veth {
             peer: inner.clone(),
             peer_mac: self.mac(slot),
         };
+        let (outer, link) = self.put_outer(objects, slot, bridge, kind);
+        let peer = LinkSpec {
+            kind: LinkKind::Peer { pair: outer },
+            mac: self.mac(slot),
+            port: None,
+            ipv6: true,
+            ..link
+        };
+        put_link(objects, inner, peer);
+    }
+
+    fn put_outer(
+        &self,
+        objects: &mut Objects,
+        slot: u8,
+        bridge: &Bridge,
+        kind: LinkKind,
+    ) -> (LinkKey, LinkSpec) {
+        let leaf = self.leaf % (bridge.leaves + 1);
+        let (main, on) = (bridge_name(self.bridge, 0), bridge_name(self.bridge, leaf));
+        let outer = host(name(&format!("t{slot}")));
         let port = Port {
             bridge: on,
             isolated: true,
@@ -192,21 +245,11 @@ impl Endpoint {
             alias: format!("endpoint {slot}").into(),
         };
         put_link(objects, &outer, link.clone());
-        let kind = LinkKind::Peer {
-            pair: outer.clone(),
-        };
-        let peer = LinkSpec {
-            kind,
-            mac: self.mac(slot),
-            port: None,
-            ipv6: true,
-            ..link
-        };
-        put_link(objects, inner, peer);
         put_fdb(objects, on, self.mac(slot), outer.name);
         if leaf > 0 {
             put_fdb(objects, main, self.mac(slot), uplink(self.bridge, leaf));
         }
+        (outer, link)
     }
 
     fn put_routes(&self, all: &mut Objects, slot: u8, at: &LinkKey, ip: IpAddr, gateway: IpAddr) {
