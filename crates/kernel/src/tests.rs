@@ -6,6 +6,7 @@ mod direct;
 mod drift;
 mod failures;
 mod foreign;
+mod lent;
 mod lifecycle;
 mod publish;
 mod rules;

@@ -302,6 +302,7 @@ pub(super) fn scope_of(objects: &Objects) -> Scope {
     for (key, spec) in objects {
         match (key, spec) {
             (Key::Netns(key), _) => scope.sandboxes.push(Netns::Owned(key.name.clone())),
+            (Key::Detour(key), _) => scope.sandboxes.push(key.netns.clone()),
             (Key::Sysctl(key), Spec::Sysctl(spec)) => {
                 scope.sysctls.push((key.clone(), spec.clone()))
             }
