@@ -1,5 +1,6 @@
 //! Dying on purpose, for tests: a debug build with `TOMBOLO_CRASH_AFTER=N` in its environment carries out N
-//! operations of its plans and then kills itself, as `kill -9` would. A release build never does.
+//! operations of its plans and then kills itself, as `kill -9` would; with `TOMBOLO_CRASH_ANSWERING=METHOD` it does so
+//! when it has done what an engine asked by that method, and before it says so. A release build never does.
 
 use tombolo_netstate::{Plan, Report};
 
@@ -15,6 +16,16 @@ pub(crate) fn apply(plan: &Plan, carry_out: impl Fn(&Plan) -> Report) -> Report 
         armed::die();
     }
     carry_out(plan)
+}
+
+/// Lives on, unless this is the method whose answer is never to come.
+pub(crate) fn answering(path: &str) {
+    #[cfg(debug_assertions)]
+    if std::env::var("TOMBOLO_CRASH_ANSWERING").is_ok_and(|method| path.ends_with(&method)) {
+        armed::die();
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = path;
 }
 
 #[cfg(debug_assertions)]

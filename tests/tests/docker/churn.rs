@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use tombolo_lab::node::wait_until;
 
+use crate::audit::{ACCOUNT, held, tidied};
 use crate::scene::{FLAGS, Scene};
 
 /// How long it goes on.
 const LENGTH: Duration = Duration::from_secs(300);
-/// Longest time for everything to be accounted for.
-const ACCOUNT: Duration = Duration::from_secs(120);
 
 /// Four of these run at once, until the file is there.
 const CHURN: &str = r#"
@@ -21,10 +20,10 @@ while ! [ -e /run/enough ]; do
     0) $docker run --detach --name $name --network web -p $((20000 + $1)):80 box /bin/busybox sleep 1000 ;;
     1) $docker run --detach --name $name --network plain box /bin/busybox sleep 1000; $docker network connect web $name ;;
     2) $docker run --rm --name $name --network web box /bin/busybox true ;;
-    3) $docker network create --driver tombolo --ipam-driver tombolo n$name
-       $docker run --detach --name $name --network n$name box /bin/busybox sleep 1000
+    3) $docker network create --driver tombolo --ipam-driver tombolo nc$name
+       $docker run --detach --name $name --network nc$name box /bin/busybox sleep 1000
        $docker network connect ours $name; $docker network disconnect ours $name
-       $docker rm --force $name; $docker network rm n$name ;;
+       $docker rm --force $name; $docker network rm nc$name ;;
     esac
     $docker rm --force $name
     sleep 0.1
@@ -89,47 +88,4 @@ fn five_minutes_of_churn_leave_nothing() {
     let place = scene.container("after", "web", "-p 20001:80");
     place.assert_reaches(&scene.far_v4());
     scene.stop();
-}
-
-/// Removes what the churn left in the engine, whose own state may need several tries after being killed.
-fn tidied(scene: &Scene) {
-    let gone = wait_until(ACCOUNT, || {
-        let all = scene
-            .docker_tries("ps --all --quiet")
-            .stdout
-            .replace('\n', " ");
-        if !all.trim().is_empty() {
-            scene.docker_tries(&format!("rm --force {all}"));
-            return false;
-        }
-        let more = scene
-            .docker_tries("network ls --quiet --filter name=nc")
-            .stdout;
-        if !more.trim().is_empty() {
-            scene.docker_tries(&format!("network rm {}", more.replace('\n', " ")));
-            return false;
-        }
-        true
-    });
-    assert!(gone, "{}", scene.docker("ps --all"));
-}
-
-/// Everything that our daemon and the kernel hold for containers, in lines.
-fn held(scene: &Scene) -> String {
-    let links = scene.shell("ip -o link | grep -c -E ': (tv|tp|tb|tl|tu|td)' || true");
-    let elements = scene.shell("nft list table inet tombolo | grep -c -E 'publish|: 20' || true");
-    let fdb = scene.shell("bridge fdb show | grep -c static || true");
-    let neighbours = scene.shell("ip neigh show nud permanent | wc -l");
-    let mut doctor = scene
-        .ok("doctor")
-        .lines()
-        .map(str::to_owned)
-        .collect::<Vec<_>>();
-    doctor.retain(|line| line.contains("engines"));
-    let networks = scene.ok("network ls");
-    let sandboxes = scene.ok("sandbox ls");
-    let endpoints = scene.ok("endpoint ls");
-    format!(
-        "{links} links, {elements} elements, {fdb} entries, {neighbours} neighbours\n{doctor:?}\n{networks}\n{sandboxes}\n{endpoints}"
-    )
 }

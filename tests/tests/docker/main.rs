@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
+mod audit;
 mod churn;
 mod compose;
 mod containers;
 mod first;
+mod killed;
 mod networks;
 mod ports;
 mod scene;

@@ -14,6 +14,7 @@ use tombolo_core::reject::Kind;
 use tombolo_core::{Code, Reject};
 
 use super::Calls;
+use crate::crash;
 use crate::http::limits::BODY_TIMEOUT;
 use crate::limits::{PLUGIN_ANSWER_TIMEOUT, PLUGIN_REQUEST_BYTES_MAX};
 use crate::plugin::wire::method::Method;
@@ -52,6 +53,7 @@ async fn answer(calls: &Calls, request: Request<Body>) -> Response<Body> {
     let begun = Instant::now();
     let path = request.uri().path().to_owned();
     let outcome = carry_out(calls, &path, request).await;
+    crash::answering(&path);
     let micros = begun.elapsed().as_micros();
     match outcome {
         Ok(body) => {
