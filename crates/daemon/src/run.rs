@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use rustix::mount::MountFlags;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tombolo_api::tls::TlsFiles;
@@ -96,6 +97,12 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         return Ok(());
     }
     log_to_stderr(&config.log_level);
+    if flags.docker.managed {
+        // A mount namespace of our own is what makes this harmless to others.
+        let flags = MountFlags::BIND;
+        rustix::mount::mount_remount("/proc/sys", flags, "")
+            .context("/proc/sys cannot be made writable; it needs CAP_SYS_ADMIN")?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)

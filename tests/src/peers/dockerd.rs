@@ -109,7 +109,8 @@ impl Dockerd {
         let (pid, address) = told.split_once('/').expect("what was asked for");
         Place {
             netns: stage.path(format!("/proc/{pid}/ns/net")),
-            addresses: vec![address.parse().expect("an IPv4 address")],
+            // None where it is on other networks than Docker's own.
+            addresses: address.parse().into_iter().collect(),
         }
     }
 

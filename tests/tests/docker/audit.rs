@@ -46,8 +46,13 @@ pub(crate) fn held(scene: &Scene) -> String {
     doctor.retain(|line| line.contains("engines"));
     let networks = scene.ok("network ls");
     let sandboxes = scene.ok("sandbox ls");
+    // Without their age.
+    let sandboxes: Vec<Vec<&str>> = sandboxes
+        .lines()
+        .map(|line| line.split_whitespace().take(3).collect())
+        .collect();
     let endpoints = scene.ok("endpoint ls");
     format!(
-        "{links} links, {elements} elements, {fdb} entries, {neighbours} neighbours\n{doctor:?}\n{networks}\n{sandboxes}\n{endpoints}"
+        "{links} links, {elements} elements, {fdb} entries, {neighbours} neighbours\n{doctor:?}\n{networks}\n{sandboxes:?}\n{endpoints}"
     )
 }

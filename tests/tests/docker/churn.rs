@@ -77,7 +77,7 @@ fn five_minutes_of_churn_leave_nothing() {
     assert!(kills[0] > 3 && kills[1] > 3, "{kills:?}");
     scene.shell(": >/run/enough");
     let ended = wait_until(ACCOUNT, || {
-        scene.shell("pgrep -f /run/churn || true").is_empty()
+        scene.shell("pgrep -f '[/]run/churn' || true").is_empty()
     });
     assert!(ended, "the churn does not end");
     tidied(&scene);

@@ -8,6 +8,7 @@ mod compose;
 mod containers;
 mod first;
 mod killed;
+mod managed;
 mod networks;
 mod ports;
 mod scene;

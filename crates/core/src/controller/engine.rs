@@ -216,8 +216,12 @@ impl Controller {
 
     fn leave_engine(&mut self, id: EndpointId) -> Result<Draft, Halt> {
         let mut endpoint = self.lent_endpoint(id)?;
-        let (Some(sandbox), Some(attachment)) = (endpoint.sandbox, &mut endpoint.attachment) else {
+        let Some(sandbox) = endpoint.sandbox else {
             return Err(not_joined(&endpoint.name).into());
+        };
+        // Its namespace was gone before the engine said so.
+        let Some(attachment) = &mut endpoint.attachment else {
+            return Ok(nothing(Reply::Endpoint(id)));
         };
         self.must_be_free(Subject::Sandbox(sandbox))?;
         let mut change = Change::default();

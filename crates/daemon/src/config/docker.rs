@@ -21,6 +21,9 @@ pub(crate) struct DockerFlags {
     /// Unix socket of an engine that may use the plugin (repeatable); `none` for no engine.
     #[arg(long = "docker-engine", value_name = "PATH")]
     pub engines: Vec<PathBuf>,
+    /// This daemon is a managed plugin: its own view of /proc/sys, which the engine made read-only, becomes writable.
+    #[arg(long = "docker-managed")]
+    pub managed: bool,
 }
 
 /// Whether this daemon is a plugin of Docker's engine, and of which engines.

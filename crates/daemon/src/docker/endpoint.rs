@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tombolo_core::driver::{bridge, names};
-use tombolo_core::id::EndpointId;
+use tombolo_core::id::{EndpointId, NetworkId};
 use tombolo_core::model::{Endpoint, Network};
 use tombolo_core::{Code, Controller, EngineCommand, Reject};
 use tombolo_netstate::Mac;
@@ -27,19 +27,61 @@ impl Calls {
         &self,
         request: CreateEndpointRequest,
     ) -> Result<CreateEndpointResponse, CallError> {
-        let network = tombolo_core::id::NetworkId(translate::id(&request.network_id)?);
+        let network = NetworkId(translate::id(&request.network_id)?);
         let id = EndpointId(translate::id(&request.endpoint_id)?);
         translate::refuse_options(EndpointOptions::driver_options(&request.options))?;
         read_options(request.options)?;
         let asked = request.interface.unwrap_or_default();
         let spec = Box::new(translate::endpoint(&asked)?);
         let command = EngineCommand::CreateEndpoint { network, spec };
-        self.order(command, Some(id.0)).await?;
+        match self.order(command.clone(), Some(id.0)).await {
+            Err(refused) if refused.code == Code::AddressInUse => {
+                self.make_way(network, &asked, refused).await?;
+                self.order(command, Some(id.0)).await?;
+            }
+            outcome => drop(outcome?),
+        }
         let made = self.0.look(|controller| {
             let (network, endpoint) = endpoint(controller, id)?;
             Ok::<_, Reject>(added(&asked, network, endpoint))
         })?;
         Ok(CreateEndpointResponse { interface: made })
+    }
+
+    /// An engine that allocates addresses itself gives none out twice: an endpoint of it that has one of these was
+    /// forgotten, by an engine that was killed.
+    async fn make_way(
+        &self,
+        network: NetworkId,
+        asked: &EndpointInterface,
+        refused: Reject,
+    ) -> Result<(), Reject> {
+        let texts = [&asked.address, &asked.address_ipv6].into_iter();
+        let wanted: Vec<IpAddr> = texts
+            .filter_map(|text| translate::host_of(text, "").ok())
+            .collect();
+        let forgotten: Vec<EndpointId> = self.0.look(|controller| {
+            let holders = wanted.iter().filter_map(|ip| {
+                let id = controller.lent_endpoint_at(*ip)?;
+                let endpoint = controller.endpoint(id)?;
+                let own = controller.network(network)?;
+                let theirs = !own
+                    .pools
+                    .iter()
+                    .any(|pool| controller.lends_pool(pool.subnet));
+                (endpoint.network == network && own.spec.engine.is_some() && theirs).then_some(id)
+            });
+            holders.collect()
+        });
+        if forgotten.is_empty() {
+            return Err(refused);
+        }
+        for endpoint in forgotten {
+            tracing::info!(%endpoint, "an endpoint that its engine forgot gives its address up");
+            self.order(EngineCommand::DeleteEndpoint(endpoint), None)
+                .await?;
+        }
+        Ok(())
     }
 
     pub(super) fn endpoint_info(

@@ -207,6 +207,7 @@ fn config_json() -> Value {
             "/run/docker/plugins/tombolo.sock",
             "--docker-engine",
             "/run/docker.sock",
+            "--docker-managed",
         ],
         "network": { "type": "host" },
         // Without one, whatever it is, the engine keeps every mount from reaching the host, rshared or not.
