@@ -4,6 +4,64 @@ use tombolo_tests::Stage;
 
 use crate::scene::FLAGS;
 
+/// Method, body (with ids in place of `NNN` and `EEE`), and a word of the refusal.
+const MALFORMED: &[(&str, &str, &str)] = &[
+    ("NetworkDriver.Nonsense", "{}", "Nonsense"),
+    ("NetworkDriver.CreateNetwork", "{", "protocol"),
+    ("NetworkDriver.CreateNetwork", "[]", "protocol"),
+    ("NetworkDriver.CreateNetwork", "{}", "id"),
+    (
+        "NetworkDriver.CreateNetwork",
+        r#"{"NetworkID":7,"x":"NNN"}"#,
+        "protocol",
+    ),
+    (
+        "NetworkDriver.CreateNetwork",
+        r#"{"NetworkID":"NNN","IPv4Data":[{"Pool":"10.9.0.0/99"}]}"#,
+        "10.9.0.0/99",
+    ),
+    (
+        "NetworkDriver.CreateNetwork",
+        r#"{"NetworkID":"NNN","Options":{"com.docker.network.generic":{"colour":"red"}},"IPv4Data":[]}"#,
+        "colour",
+    ),
+    (
+        "NetworkDriver.CreateEndpoint",
+        r#"{"NetworkID":"NNN","EndpointID":"EEE","Interface":{}}"#,
+        "network",
+    ),
+    (
+        "NetworkDriver.Join",
+        r#"{"NetworkID":"NNN","EndpointID":"EEE","SandboxKey":"/x"}"#,
+        "endpoint",
+    ),
+    (
+        "NetworkDriver.ProgramExternalConnectivity",
+        r#"{"NetworkID":"NNN","EndpointID":"EEE","Options":{}}"#,
+        "endpoint",
+    ),
+    (
+        "IpamDriver.RequestPool",
+        r#"{"Pool":"10.9.0.0/24","V6":true}"#,
+        "IPv6",
+    ),
+    (
+        "IpamDriver.RequestPool",
+        r#"{"Options":{"colour":"red"}}"#,
+        "colour",
+    ),
+    (
+        "IpamDriver.RequestAddress",
+        r#"{"PoolID":"nowhere"}"#,
+        "nowhere",
+    ),
+    (
+        "IpamDriver.RequestAddress",
+        r#"{"PoolID":"10.9.0.0/24"}"#,
+        "10.9.0.0/24",
+    ),
+];
+
 /// The answer to a call: its status and body.
 #[track_caller]
 fn call(stage: &Stage, method: &str, body: &str) -> (u16, String) {
@@ -51,64 +109,8 @@ fn what_is_malformed_or_out_of_order_leaves_nothing() {
     ok(&stage, "NetworkDriver.GetCapabilities", "");
     ok(&stage, "IpamDriver.GetDefaultAddressSpaces", "null");
     let (n, e) = (id('a'), id('b'));
-    for (method, body, word) in [
-        ("NetworkDriver.Nonsense", "{}".to_owned(), "Nonsense"),
-        ("NetworkDriver.CreateNetwork", "{".to_owned(), "protocol"),
-        ("NetworkDriver.CreateNetwork", "[]".to_owned(), "protocol"),
-        ("NetworkDriver.CreateNetwork", "{}".to_owned(), "id"),
-        (
-            "NetworkDriver.CreateNetwork",
-            format!(r#"{{"NetworkID":7,"x":"{n}"}}"#),
-            "protocol",
-        ),
-        (
-            "NetworkDriver.CreateNetwork",
-            format!(r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/99"}}]}}"#),
-            "10.9.0.0/99",
-        ),
-        (
-            "NetworkDriver.CreateNetwork",
-            format!(
-                r#"{{"NetworkID":"{n}","Options":{{"com.docker.network.generic":{{"colour":"red"}}}},"IPv4Data":[]}}"#
-            ),
-            "colour",
-        ),
-        (
-            "NetworkDriver.CreateEndpoint",
-            format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}","Interface":{{}}}}"#),
-            "network",
-        ),
-        (
-            "NetworkDriver.Join",
-            format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}","SandboxKey":"/x"}}"#),
-            "endpoint",
-        ),
-        (
-            "NetworkDriver.ProgramExternalConnectivity",
-            format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}","Options":{{}}}}"#),
-            "endpoint",
-        ),
-        (
-            "IpamDriver.RequestPool",
-            r#"{"Pool":"10.9.0.0/24","V6":true}"#.to_owned(),
-            "IPv6",
-        ),
-        (
-            "IpamDriver.RequestPool",
-            r#"{"Options":{"colour":"red"}}"#.to_owned(),
-            "colour",
-        ),
-        (
-            "IpamDriver.RequestAddress",
-            r#"{"PoolID":"nowhere"}"#.to_owned(),
-            "nowhere",
-        ),
-        (
-            "IpamDriver.RequestAddress",
-            r#"{"PoolID":"10.9.0.0/24"}"#.to_owned(),
-            "10.9.0.0/24",
-        ),
-    ] {
+    for (method, body, word) in MALFORMED {
+        let body = body.replace("NNN", &n).replace("EEE", &e);
         refused(&stage, method, &body, word);
     }
     // What is not there is removed.
@@ -137,32 +139,35 @@ fn what_is_malformed_or_out_of_order_leaves_nothing() {
     stage.assert_traces(&before);
 }
 
-#[test]
-fn everything_may_be_asked_twice() {
-    let Some(stage) = Stage::start_with(FLAGS) else {
-        return;
-    };
-    let before = stage.traces().unwrap();
-    let (n, e, other) = (id('a'), id('b'), id('c'));
-    let pool = r#"{"Pool":"10.9.0.0/24"}"#;
+/// A network with a lent pool and router, each step asked for twice.
+fn make_network(stage: &Stage, n: &str) -> String {
     assert_eq!(
-        ok(&stage, "IpamDriver.RequestPool", pool),
-        ok(&stage, "IpamDriver.RequestPool", pool)
+        ok(stage, "IpamDriver.RequestPool", POOL),
+        ok(stage, "IpamDriver.RequestPool", POOL)
     );
     let gateway = r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.1","Options":{"RequestAddressType":"com.docker.network.gateway"}}"#;
     assert_eq!(
-        ok(&stage, "IpamDriver.RequestAddress", gateway),
-        ok(&stage, "IpamDriver.RequestAddress", gateway)
+        ok(stage, "IpamDriver.RequestAddress", gateway),
+        ok(stage, "IpamDriver.RequestAddress", gateway)
     );
     let network = format!(
         r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/24","Gateway":"10.9.0.1/24","AddressSpace":"x"}}],"IPv6Data":null,"Options":null}}"#
     );
     for _ in 0..2 {
-        ok(&stage, "NetworkDriver.CreateNetwork", &network);
+        ok(stage, "NetworkDriver.CreateNetwork", &network);
     }
-    refused(&stage, "IpamDriver.RequestPool", pool, "10.9.0.0/24");
+    refused(stage, "IpamDriver.RequestPool", POOL, "10.9.0.0/24");
+    network
+}
+
+const POOL: &str = r#"{"Pool":"10.9.0.0/24"}"#;
+
+/// An endpoint with a lent address that is joined and publishes a port, each step asked for twice, with refusals
+/// of what contradicts it.
+fn make_endpoint(stage: &Stage, n: &str, e: &str) {
+    let other = id('c');
     let address = ok(
-        &stage,
+        stage,
         "IpamDriver.RequestAddress",
         r#"{"PoolID":"10.9.0.0/24","Address":"10.9.0.9"}"#,
     );
@@ -170,36 +175,47 @@ fn everything_may_be_asked_twice() {
     let endpoint = format!(
         r#"{{"NetworkID":"{n}","EndpointID":"{e}","Interface":{{"Address":"10.9.0.9/32"}}}}"#
     );
-    let made = ok(&stage, "NetworkDriver.CreateEndpoint", &endpoint);
-    assert_eq!(made, ok(&stage, "NetworkDriver.CreateEndpoint", &endpoint));
+    let made = ok(stage, "NetworkDriver.CreateEndpoint", &endpoint);
+    assert_eq!(made, ok(stage, "NetworkDriver.CreateEndpoint", &endpoint));
     let another = endpoint.replace("10.9.0.9", "10.9.0.10");
-    refused(&stage, "NetworkDriver.CreateEndpoint", &another, "another");
-    let thief = endpoint.replace(&e, &other);
-    refused(&stage, "NetworkDriver.CreateEndpoint", &thief, "10.9.0.9");
+    refused(stage, "NetworkDriver.CreateEndpoint", &another, "another");
+    let thief = endpoint.replace(e, &other);
+    refused(stage, "NetworkDriver.CreateEndpoint", &thief, "10.9.0.9");
     let join = format!(
         r#"{{"NetworkID":"{n}","EndpointID":"{e}","SandboxKey":"/run/docker/netns/none","Options":{{"com.docker.network.portmap":[{{"Proto":6,"Port":80,"HostPort":8080,"HostPortEnd":8080}}]}}}}"#
     );
-    let joined = ok(&stage, "NetworkDriver.Join", &join);
-    assert_eq!(joined, ok(&stage, "NetworkDriver.Join", &join));
+    let joined = ok(stage, "NetworkDriver.Join", &join);
+    assert_eq!(joined, ok(stage, "NetworkDriver.Join", &join));
     assert!(joined.contains("\"SrcName\":\"tp"), "{joined}");
     let elsewhere = join.replace("netns/none", "netns/other");
-    refused(&stage, "NetworkDriver.Join", &elsewhere, "joined");
+    refused(stage, "NetworkDriver.Join", &elsewhere, "joined");
     let wrong = join.replace("\"Proto\":6", "\"Proto\":7");
     refused(
-        &stage,
+        stage,
         "NetworkDriver.ProgramExternalConnectivity",
         &wrong,
         "7",
     );
     for _ in 0..2 {
-        ok(&stage, "NetworkDriver.ProgramExternalConnectivity", &join);
+        ok(stage, "NetworkDriver.ProgramExternalConnectivity", &join);
     }
     refused(
-        &stage,
+        stage,
         "NetworkDriver.DeleteNetwork",
         &format!(r#"{{"NetworkID":"{n}"}}"#),
         "endpoint",
     );
+}
+
+#[test]
+fn everything_may_be_asked_twice() {
+    let Some(stage) = Stage::start_with(FLAGS) else {
+        return;
+    };
+    let before = stage.traces().unwrap();
+    let (n, e) = (id('a'), id('b'));
+    let network = make_network(&stage, &n);
+    make_endpoint(&stage, &n, &e);
     let both = format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}"}}"#);
     for method in ["RevokeExternalConnectivity", "Leave", "DeleteEndpoint"] {
         for _ in 0..2 {
@@ -230,7 +246,7 @@ fn everything_may_be_asked_twice() {
     }
     stage.assert_traces(&before);
     // An id that was used before means something new.
-    ok(&stage, "IpamDriver.RequestPool", pool);
+    ok(&stage, "IpamDriver.RequestPool", POOL);
     ok(&stage, "NetworkDriver.CreateNetwork", &network);
     ok(
         &stage,

@@ -68,9 +68,8 @@ impl Calls {
     /// A network of an engine that has no endpoints stands in the way only when the engine has forgotten it: it
     /// never lets two of its networks overlap.
     async fn make_network(&self, id: NetworkId, command: Command) -> Result<(), Reject> {
-        let refused = match self.0.order(command.clone(), Some(id.0)).await {
-            Ok(_) => return Ok(()),
-            Err(refused) => refused,
+        let Err(refused) = self.0.order(command.clone(), Some(id.0)).await else {
+            return Ok(());
         };
         let forgotten = self
             .0

@@ -313,7 +313,7 @@ fn refusals_for_the_state_of_the_host() {
     world.check();
 }
 
-/// What the engine gives is what is tried above, in the limits and in the scenarios of reboot; the rest is
+/// What the engine gives is what is tried above, in the limits, with other engines and in the scenarios of reboot; the rest is
 /// refused before it.
 #[test]
 fn every_reason_is_tried() {
@@ -323,6 +323,7 @@ fn every_reason_is_tried() {
         Code::MissingNamespace,
         Code::UnknownOption,
         Code::Busy,
+        Code::EngineOwned,
         Code::Ipv6Disabled,
         Code::Kernel,
         Code::Store,
