@@ -22,14 +22,14 @@ fn options_mean_what_they_mean_to_docker() {
     let Some(scene) = Scene::start() else { return };
     let net = "network create --driver tombolo --ipam-driver tombolo";
     scene.network(
-        "a",
+        "shop",
         "--opt com.docker.network.driver.mtu=1400 --opt com.docker.network.container_iface_prefix=net \
          --opt com.docker.network.bridge.name=br-a --subnet 10.240.0.0/24 --gateway 10.240.0.254 \
          --ip-range 10.240.0.128/25 --aux-address printer=10.240.0.129",
     );
-    let place = scene.container("one", "a", "");
+    let place = scene.container("one", "shop", "");
     assert_eq!(place.v4().to_string(), "10.240.0.128", "the range's first");
-    let two = scene.container("two", "a", "");
+    let two = scene.container("two", "shop", "");
     assert_eq!(
         two.v4().to_string(),
         "10.240.0.130",
@@ -43,7 +43,7 @@ fn options_mean_what_they_mean_to_docker() {
         "{routes}"
     );
     scene.shell("ip link show br-a");
-    let network = scene.stage.network("a");
+    let network = scene.stage.network("shop");
     assert_eq!(network.mtu, 1400);
     assert_refused(&scene, &format!("{net} --opt colour=red b"), &["colour"]);
     assert_refused(
@@ -62,8 +62,8 @@ fn options_mean_what_they_mean_to_docker() {
         &["10.240.0.0"],
     );
     scene.docker("rm --force one two");
-    scene.docker("network rm a");
-    let gone = scene.tries("network inspect a");
+    scene.docker("network rm shop");
+    let gone = scene.tries("network inspect shop");
     assert!(!gone.success(), "{gone:?}");
     scene.stop();
 }
