@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tombolo_lab::node::wait_until;
+use tombolo_tests::peers::CLIENT;
 use tombolo_tests::stage::PATIENCE;
 
 use crate::scene::Scene;
@@ -183,5 +184,35 @@ fn a_network_of_ours_is_used_by_several_of_the_engine() {
     });
     assert!(calm, "{:?}", scene.stage.network("ours"));
     scene.assert_in_place();
+    scene.stop();
+}
+
+#[test]
+fn addresses_of_ours_serve_dockers_own_bridge() {
+    let Some(scene) = Scene::start() else { return };
+    scene.docker("network create --ipam-driver tombolo theirs");
+    let (one, two) = (
+        scene.container("one", "theirs", ""),
+        scene.container("two", "theirs", ""),
+    );
+    one.assert_reaches(&two);
+    let words = [
+        "timeout",
+        "30",
+        CLIENT,
+        "network",
+        "inspect",
+        "--format",
+        "{{(index .IPAM.Config 0).Subnet}}",
+        "theirs",
+    ];
+    let pool = scene.run(&words).unwrap().stdout.trim().to_owned();
+    assert!(pool.starts_with("172.18."), "of our default pools: {pool}");
+    let ours = scene.ok("network create other");
+    assert!(!scene.ok(&format!("network inspect {ours}")).contains(&pool));
+    scene.docker("rm --force one two");
+    scene.docker("network rm theirs");
+    let doctor = scene.ok("doctor");
+    assert!(!doctor.contains("other engines hold"), "{doctor}");
     scene.stop();
 }

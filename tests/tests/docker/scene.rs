@@ -27,7 +27,13 @@ impl Scene {
     /// None where this machine cannot have it, which is then told.
     #[track_caller]
     pub(crate) fn start() -> Option<Self> {
-        let stage = Stage::start_with(FLAGS)?;
+        Self::start_with(FLAGS)
+    }
+
+    /// The same with other flags of our daemon.
+    #[track_caller]
+    pub(crate) fn start_with(flags: &[&str]) -> Option<Self> {
+        let stage = Stage::start_with(flags)?;
         let docker = Dockerd::start(&stage)?;
         Some(Self { stage, docker })
     }
