@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod burst;
 pub(crate) mod daemon;
 pub(crate) mod detach;
+pub(crate) mod docker;
 pub(crate) mod flat;
 pub(crate) mod names;
 pub(crate) mod publish;

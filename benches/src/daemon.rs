@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) prepared: Option<usize>,
     /// Its log level.
     pub(crate) log: &'static str,
+    /// Where it listens as a plugin of engines, if it does.
+    pub(crate) docker: Option<&'static str>,
 }
 
 impl Settings {
@@ -38,6 +40,7 @@ impl Settings {
     pub(crate) const DEFAULT: Self = Self {
         prepared: None,
         log: "info",
+        docker: None,
     };
 }
 
@@ -53,6 +56,15 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon whose directories are in `directory`, and waits for its first answer.
     pub(crate) fn start(directory: &Path, settings: Settings) -> anyhow::Result<Self> {
+        Self::start_beside(directory, settings, &[])
+    }
+
+    /// The same; it asks these engines for names.
+    pub(crate) fn start_beside(
+        directory: &Path,
+        settings: Settings,
+        engines: &[PathBuf],
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let mut config = format!(
             "run-dir = {:?}\nstate-dir = {:?}\nlog-level = {:?}\n",
@@ -62,6 +74,11 @@ impl Daemon {
         );
         if let Some(prepared) = settings.prepared {
             config.push_str(&format!("prepared-namespaces = {prepared}\n"));
+        }
+        if let Some(plugin) = settings.docker {
+            config.push_str(&format!(
+                "[docker]\nplugin-socket = {plugin:?}\nengines = {engines:?}\n"
+            ));
         }
         let path = directory.join("tombolo.toml");
         fs::write(&path, config)?;

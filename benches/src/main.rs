@@ -58,6 +58,7 @@ enum Chosen {
     Daemon,
     Publish,
     Names,
+    Docker,
 }
 
 impl Chosen {
@@ -70,6 +71,7 @@ impl Chosen {
             (Self::Daemon, bench::daemon::run),
             (Self::Publish, bench::publish::run),
             (Self::Names, bench::names::run),
+            (Self::Docker, bench::docker::run),
         ];
         all.into_iter()
             .filter(|(chosen, _)| matches!(self, Self::All) || self == *chosen)
