@@ -28,6 +28,7 @@ mod failure;
 mod inside;
 mod links;
 mod removal;
+mod taken;
 
 use dependency::missing;
 use failure::Failure;
@@ -141,6 +142,12 @@ struct Wish<'a> {
     from: Option<&'a Spec>,
 }
 
+impl Wish<'_> {
+    fn is_taken(&self) -> bool {
+        matches!(self.spec, Spec::Link(link) if link.is_taken())
+    }
+}
+
 impl<'a> Run<'a> {
     fn make(&mut self, places: &[usize]) {
         let wishes: Vec<Wish<'a>> = places
@@ -159,7 +166,10 @@ impl<'a> Run<'a> {
         self.make_each(&of(Phase::NftBase));
         self.make_ports(&of(Phase::Port));
         self.make_links(&of(Phase::Master));
-        self.make_links(&of(Phase::Link));
+        let (taken, born): (Vec<Wish<'a>>, Vec<Wish<'a>>) =
+            of(Phase::Link).into_iter().partition(Wish::is_taken);
+        self.make_links(&born);
+        self.take_links(&taken);
         let mut by_place: BTreeMap<Netns, Vec<Wish<'a>>> = BTreeMap::new();
         for wish in &wishes {
             if (Phase::Peer..=Phase::Route).contains(&wish.spec.phase()) {
@@ -350,6 +360,6 @@ fn twin_of(key: &LinkKey, kind: &LinkKind) -> Option<(LinkKey, Option<Mac>)> {
             let netns = key.netns.clone();
             Some((LinkKey { netns, name: *name }, None))
         }
-        LinkKind::Bridge { .. } | LinkKind::Peer { .. } => None,
+        LinkKind::Bridge { .. } | LinkKind::Peer { .. } | LinkKind::Taken { .. } => None,
     }
 }

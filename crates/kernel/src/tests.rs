@@ -11,4 +11,5 @@ mod lifecycle;
 mod publish;
 mod rules;
 pub(crate) mod scenery;
+mod taken;
 mod watching;

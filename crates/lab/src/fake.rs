@@ -341,7 +341,7 @@ fn needs(key: &Key, spec: &Spec) -> Vec<Key> {
             needs.extend(place(&at.netns));
             needs.extend(spec.port.as_ref().map(|port| link(&at.netns, port.bridge)));
             match &spec.kind {
-                LinkKind::Bridge { .. } | LinkKind::Lent { .. } => {}
+                LinkKind::Bridge { .. } | LinkKind::Lent { .. } | LinkKind::Taken { .. } => {}
                 LinkKind::Veth { peer, .. } => {
                     needs.extend(place(&peer.netns));
                     needs.push(Key::Link(peer.clone()));

@@ -135,6 +135,7 @@ fn attached(key: &Key, spec: &Spec) -> bool {
 /// Drops removals that the removal of a namespace or a link brings about by itself. Links of the host and
 /// entries of bridges stay in the plan: they must go at once, while a namespace takes its time. So do
 /// elements: doors close before anything else goes. And listeners: their namespace goes only once they are closed.
+/// And links of others: they would go with the namespace, and are to be given back.
 fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
     let mut implied = BTreeSet::new();
     for op in &plan.ops {
@@ -152,7 +153,8 @@ fn prune(plan: &mut Plan, actual: &Objects, replaced: &BTreeSet<Key>) {
         // A link may take its time, too: until then its routes would stand in the way of others.
         let explicit = matches!(op.key, Key::Fdb(_) | Key::Element(_) | Key::Listener(_))
             || matches!(&op.key, Key::Route(at) if !closing.contains(&at.netns))
-            || matches!(&op.key, Key::Link(at) if at.netns == Netns::Host && !is_peer(actual, &op.key));
+            || matches!(&op.key, Key::Link(at) if at.netns == Netns::Host && !is_peer(actual, &op.key))
+            || link_of(actual, &op.key).is_some_and(LinkSpec::is_taken);
         let removal = matches!(op.action, Action::Delete(_) | Action::Close(_));
         !removal || explicit || !implied.contains(&op.key)
     });
@@ -307,7 +309,7 @@ fn with_link(objects: &Objects, at: &LinkKey, gone: &mut BTreeSet<Key>) {
         LinkKind::Veth { peer: other, .. } | LinkKind::Peer { pair: other } => {
             with_link(objects, other, gone);
         }
-        LinkKind::Lent { .. } => {}
+        LinkKind::Lent { .. } | LinkKind::Taken { .. } => {}
     }
 }
 

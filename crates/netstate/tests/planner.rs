@@ -9,7 +9,8 @@ use proptest::sample::Index;
 use tombolo_lab::{FakeKernel, Fault, Scene, scene};
 use tombolo_netstate::diff::vanishing;
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
-use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
+use tombolo_netstate::object::link::{KEPT_MAC, KEPT_MTU, LinkKey, LinkKind, LinkSpec};
+use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{
@@ -464,4 +465,43 @@ fn a_clash_changes_nothing() {
     assert_eq!(desired.owners(&setting("1").0), std::slice::from_ref(&one));
     desired.set(&one, Objects::from([setting("2")])).unwrap();
     assert_eq!(desired.get(&setting("2").0), Some(&setting("2").1));
+}
+
+/// A namespace that goes with a link of others in it: the link leaves first, and is not merely implied.
+#[test]
+fn a_taken_link_leaves_a_namespace_before_it_goes() {
+    let netns = Netns::Owned("sb1".into());
+    let name = |text: &str| IfName::new(text).unwrap();
+    let spec = LinkSpec {
+        kind: LinkKind::Taken { from: name("vp1") },
+        mac: KEPT_MAC,
+        mtu: KEPT_MTU,
+        port: None,
+        ipv6: true,
+        link_local: false,
+        alias: "endpoint/e1".into(),
+    };
+    let link = Key::Link(LinkKey {
+        netns: netns.clone(),
+        name: name("eth0"),
+    });
+    let address = Key::Address(AddressKey {
+        netns,
+        link: name("eth0"),
+        ip: Ipv4Addr::new(10, 9, 0, 2).into(),
+    });
+    let address_spec = AddressSpec {
+        prefix_len: 24,
+        prefix_route: true,
+        announce: None,
+    };
+    let place = Key::Netns(NetnsKey { name: "sb1".into() });
+    let actual = Objects::from([
+        (place.clone(), Spec::Netns(NetnsSpec)),
+        (link.clone(), Spec::Link(Box::new(spec))),
+        (address, Spec::Address(address_spec)),
+    ]);
+    let going = plan(&Desired::default(), &actual);
+    let keys: Vec<&Key> = going.ops.iter().map(|op| &op.key).collect();
+    assert_eq!(keys, [&link, &place], "{going}");
 }

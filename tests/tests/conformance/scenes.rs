@@ -201,7 +201,9 @@ fn moved_spec(mut spec: Spec, places: &BTreeMap<Netns, Netns>) -> Spec {
             let netns = match &mut link.kind {
                 LinkKind::Veth { peer, .. } => &mut peer.netns,
                 LinkKind::Peer { pair } => &mut pair.netns,
-                LinkKind::Bridge { .. } | LinkKind::Lent { .. } => return spec,
+                LinkKind::Bridge { .. } | LinkKind::Lent { .. } | LinkKind::Taken { .. } => {
+                    return spec;
+                }
             };
             if let Some(real) = places.get(netns) {
                 *netns = real.clone();

@@ -98,7 +98,7 @@ fn needs(key: &Key, spec: &Spec) -> Vec<Key> {
             match &spec.kind {
                 LinkKind::Veth { peer, .. } => needs.extend(namespace(&peer.netns)),
                 LinkKind::Peer { pair } => needs.push(Key::Link(pair.clone())),
-                LinkKind::Bridge { .. } | LinkKind::Lent { .. } => {}
+                LinkKind::Bridge { .. } | LinkKind::Lent { .. } | LinkKind::Taken { .. } => {}
             }
         }
         (Key::Address(at), _) => needs.push(link(&at.netns, at.link)),

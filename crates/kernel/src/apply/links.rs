@@ -403,6 +403,12 @@ fn push_birth(batch: &mut Batch, birth: &Birth<'_>) {
             };
             link::create_veth(batch, birth.index, name, spec, birth.master, &twin);
         }
-        (LinkKind::Veth { .. } | LinkKind::Lent { .. } | LinkKind::Peer { .. }, None) => {}
+        (
+            LinkKind::Veth { .. }
+            | LinkKind::Lent { .. }
+            | LinkKind::Peer { .. }
+            | LinkKind::Taken { .. },
+            None,
+        ) => {}
     }
 }

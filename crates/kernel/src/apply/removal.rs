@@ -25,16 +25,17 @@ enum Together {
     Ports,
     Listeners,
     Links(Netns),
+    Taken(Netns),
     Inside(Netns),
     Alone,
 }
 
 /// What is to be removed, or closed.
 #[derive(Debug, Clone, Copy)]
-struct Removal<'a> {
-    place: usize,
-    key: &'a Key,
-    spec: &'a Spec,
+pub(super) struct Removal<'a> {
+    pub(super) place: usize,
+    pub(super) key: &'a Key,
+    pub(super) spec: &'a Spec,
 }
 
 impl<'a> Run<'a> {
@@ -51,7 +52,7 @@ impl<'a> Run<'a> {
                     Action::Create(_) | Action::Update { .. } => return None,
                 };
                 Some((
-                    together(&op.key, closes),
+                    together(&op.key, spec, closes),
                     Removal {
                         place: *place,
                         key: &op.key,
@@ -69,6 +70,7 @@ impl<'a> Run<'a> {
                 Together::Ports => self.remove_ports(&removals),
                 Together::Listeners => self.remove_listeners(&removals),
                 Together::Links(netns) => self.remove_links(netns, &removals),
+                Together::Taken(netns) => self.give_back_links(netns, &removals),
                 Together::Inside(netns) => self.remove_inside(netns, &removals),
                 Together::Alone => self.remove_each(&removals),
             }
@@ -151,7 +153,7 @@ impl<'a> Run<'a> {
     }
 
     /// The number of the link to be removed; none when it is gone, or its name has become somebody else's.
-    fn own_index(&mut self, socket: &Socket, removal: &Removal<'a>) -> Option<u32> {
+    pub(super) fn own_index(&mut self, socket: &Socket, removal: &Removal<'a>) -> Option<u32> {
         let (Key::Link(key), Spec::Link(_)) = (removal.key, removal.spec) else {
             return None;
         };
@@ -161,7 +163,7 @@ impl<'a> Run<'a> {
     }
 
     /// A socket in the namespace; without one, what was in it is gone with it.
-    fn removal_socket(
+    pub(super) fn removal_socket(
         &mut self,
         netns: &Netns,
         removals: &[Removal<'a>],
@@ -326,9 +328,11 @@ impl<'a> Run<'a> {
     }
 }
 
-fn together(key: &Key, closes: bool) -> Together {
+fn together(key: &Key, spec: &Spec, closes: bool) -> Together {
+    let taken = matches!(spec, Spec::Link(link) if link.is_taken());
     match key {
         Key::Link(_) if closes => Together::Close,
+        Key::Link(key) if taken => Together::Taken(key.netns.clone()),
         Key::Link(key) => Together::Links(key.netns.clone()),
         Key::Element(_) => Together::Elements,
         Key::Accept(_) => Together::Accepts,

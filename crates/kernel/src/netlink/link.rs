@@ -173,14 +173,18 @@ fn family_settings(setup: &Setup<'_>) -> Vec<AfSpecUnspec> {
         settings.push(AfSpecUnspec::Other(inet));
     }
     if setup.ipv6 && setup.spec.mtu >= IPV6_MTU_MIN {
-        let mode = if setup.spec.link_local {
-            In6AddrGenMode::Eui64
-        } else {
-            In6AddrGenMode::None
-        };
-        settings.push(AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]));
+        settings.push(generation(setup.spec.link_local));
     }
     settings
+}
+
+fn generation(link_local: bool) -> AfSpecUnspec {
+    let mode = if link_local {
+        In6AddrGenMode::Eui64
+    } else {
+        In6AddrGenMode::None
+    };
+    AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)])
 }
 
 /// Learning stays on: ports that neither learn nor flood are taken out of promiscuous mode, at a cost that
@@ -213,6 +217,78 @@ pub(crate) fn lend(batch: &mut Batch, index: u32, alias: &str) {
         LinkAttribute::Group(0),
     ];
     batch.push(SET, 0, &message(index, attributes));
+}
+
+/// Where a link goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move<'a> {
+    /// The namespace.
+    pub(crate) netns: RawFd,
+    /// Its name there.
+    pub(crate) name: IfName,
+    /// None leaves it as it is.
+    pub(crate) mac: Option<Mac>,
+    /// The same.
+    pub(crate) alias: Option<&'a str>,
+}
+
+/// Moves a link that is down to another namespace. Where its present name is taken there, it arrives under the new one.
+pub(crate) fn relocate(batch: &mut Batch, index: u32, to: &Move<'_>) {
+    let mut attributes = vec![
+        LinkAttribute::NetNsFd(to.netns),
+        LinkAttribute::IfName(to.name.to_string()),
+    ];
+    attributes.extend(to.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    attributes.extend(to.alias.map(|text| LinkAttribute::IfAlias(text.to_owned())));
+    batch.push(SET, 0, &message(index, attributes));
+}
+
+/// Takes a link down.
+pub(crate) fn down(batch: &mut Batch, index: u32) {
+    let mut down = message(index, Vec::new());
+    down.header.change_mask = LinkFlags::Up;
+    batch.push(SET, 0, &down);
+}
+
+/// The same, and marks it.
+pub(crate) fn mark_down(batch: &mut Batch, index: u32, alias: &str) {
+    let alias = LinkAttribute::IfAlias(alias.to_owned());
+    batch.push(SET, 0, &message(index, vec![alias]));
+    down(batch, index);
+}
+
+/// Takes the mark off.
+pub(crate) fn unmark(batch: &mut Batch, index: u32) {
+    let alias = LinkAttribute::IfAlias(String::new());
+    batch.push(SET, 0, &message(index, vec![alias]));
+}
+
+/// Renames a link that is down.
+pub(crate) fn rename(batch: &mut Batch, index: u32, name: IfName) {
+    let name = LinkAttribute::IfName(name.to_string());
+    batch.push(SET, 0, &message(index, vec![name]));
+}
+
+/// Marks a link that is not ours and brings it up; says whether the kernel makes a link-local address, where it has
+/// IPv6.
+pub(crate) fn set_up_taken(batch: &mut Batch, index: u32, alias: &str, link_local: Option<bool>) {
+    batch.push(
+        SET,
+        0,
+        &message(index, vec![LinkAttribute::IfAlias(alias.to_owned())]),
+    );
+    if let Some(link_local) = link_local {
+        let settings = vec![generation(link_local)];
+        batch.push(
+            SET,
+            0,
+            &message(index, vec![LinkAttribute::AfSpecUnspec(settings)]),
+        );
+    }
+    let mut up = message(index, Vec::new());
+    up.header.flags = LinkFlags::Up;
+    up.header.change_mask = LinkFlags::Up;
+    batch.push(SET, 0, &up);
 }
 
 /// Attaches a link to a bridge, or takes it off with 0.

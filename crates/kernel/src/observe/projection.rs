@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use tombolo_netstate::object::address::{AddressKey, AddressSpec};
 use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
-use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
+use tombolo_netstate::object::link::{KEPT_MAC, KEPT_MTU, LinkKey, LinkKind, LinkSpec, Port};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::route::{PROTOCOL, RouteKey, RouteSpec};
 use tombolo_netstate::{Key, Mac, Netns, Spec};
 
 use super::view::View;
 use super::{Observed, Scope, unknown_twin};
-use crate::alias;
+use crate::alias::{self, Said, SaidKind};
 use crate::kernel::{Kernel, is_passing};
 use crate::limits::GROUP_GRAVEYARD;
 use crate::netlink::link::{Kind, LinkRecord};
@@ -64,16 +64,17 @@ impl<'a> Projection<'a> {
                     left_out.push(record.index);
                     continue;
                 }
-                let (alias, lent) = alias::read(alias);
-                let kind = if is_passing(record) {
-                    None
-                } else if let Some(name) = lent {
-                    Some(LinkKind::Lent { name })
-                } else {
-                    self.kind(view, record, |index| match host_view {
+                let said = alias::read(alias);
+                let kind = match said.kind {
+                    _ if is_passing(record) => None,
+                    Some(SaidKind::Lent(name)) => Some(LinkKind::Lent { name }),
+                    // One that is not taken yet, or is given back already, is its maker's.
+                    Some(SaidKind::Taken { .. }) if view.netns == Netns::Host => None,
+                    Some(SaidKind::Taken { from, .. }) => Some(LinkKind::Taken { from }),
+                    None => self.kind(view, record, |index| match host_view {
                         Some(host) => host.links.get(&index).cloned(),
                         None => link::get_by_index(host, index, buffer),
-                    })
+                    }),
                 };
                 let Some(kind) = kind else {
                     left_out.push(record.index);
@@ -83,7 +84,7 @@ impl<'a> Projection<'a> {
                     netns: view.netns.clone(),
                     name: record.name,
                 };
-                let spec = link_spec(view, record, kind, alias);
+                let spec = link_spec(view, record, kind, said);
                 seen.objects
                     .insert(Key::Link(key), Spec::Link(Box::new(spec)));
             }
@@ -254,7 +255,7 @@ impl<'a> Projection<'a> {
     }
 }
 
-fn link_spec(view: &View, record: &LinkRecord, kind: LinkKind, alias: &str) -> LinkSpec {
+fn link_spec(view: &View, record: &LinkRecord, kind: LinkKind, said: Said<'_>) -> LinkSpec {
     let port = record.port.zip(record.master).and_then(|(port, master)| {
         Some(Port {
             bridge: view.links.get(&master)?.name,
@@ -270,13 +271,20 @@ fn link_spec(view: &View, record: &LinkRecord, kind: LinkKind, alias: &str) -> L
     let even = record
         .port
         .is_none_or(|port| port.unicast == port.multicast && port.multicast == port.broadcast);
+    let (mac, mtu) = match said.kind {
+        Some(SaidKind::Taken { addressed, .. }) => (
+            record.mac.filter(|_| addressed).unwrap_or(KEPT_MAC),
+            KEPT_MTU,
+        ),
+        _ => (record.mac.unwrap_or(Mac([0; 6])), record.mtu),
+    };
     LinkSpec {
         kind,
-        mac: record.mac.unwrap_or(Mac([0; 6])),
-        mtu: if record.up && even { record.mtu } else { 0 },
+        mac,
+        mtu: if record.up && even { mtu } else { 0 },
         port,
         ipv6: view.netns != Netns::Host || record.ipv6.is_some_and(|ipv6| !ipv6.disabled),
         link_local: record.ipv6.is_some_and(|ipv6| ipv6.link_local),
-        alias: alias.into(),
+        alias: said.whose.into(),
     }
 }

@@ -332,8 +332,8 @@ impl Machine {
         }
         self.check_port(at, spec)?;
         match &spec.kind {
-            // The other end of a lent veth is nobody's object.
-            LinkKind::Bridge { .. } | LinkKind::Lent { .. } => {
+            // The other end of a lent veth is nobody's object, nor is a taken link while it is its maker's.
+            LinkKind::Bridge { .. } | LinkKind::Lent { .. } | LinkKind::Taken { .. } => {
                 let device = Device {
                     spec: Some(spec.clone()),
                     ..Device::default()

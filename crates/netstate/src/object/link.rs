@@ -1,6 +1,7 @@
 //! Network interfaces (rtnetlink(7), linux/if_link.h).
 //!
-//! Mark: `ifalias` begins with `tombolo:` and the instance; the other end of a veth dies with its pair.
+//! Mark: `ifalias` begins with `tombolo:` and the instance; the other end of a veth dies with its pair. A taken link
+//! bears the mark only while we have it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -66,7 +67,20 @@ pub enum LinkKind {
         /// The end from which the pair is made.
         pair: LinkKey,
     },
+    /// A link that a plugin has made on the host, taken from there and given back under its old name: it is never
+    /// removed. Its largest packet stays the plugin's choice ([`KEPT_MTU`]), and its hardware address, too, where that
+    /// is [`KEPT_MAC`].
+    Taken {
+        /// Its name on the host.
+        from: IfName,
+    },
 }
+
+/// Stands for the MTU that a taken link has from its maker; no link has this one.
+pub const KEPT_MTU: u32 = 1;
+
+/// Stands for the hardware address that a taken link has from its maker.
+pub const KEPT_MAC: Mac = Mac([0; 6]);
 
 /// Attachment of a link to a bridge (`IFLA_MASTER`, `IFLA_BRPORT_*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +99,16 @@ pub struct Port {
 }
 
 impl LinkSpec {
+    /// Whether the link is somebody else's and is given back rather than removed.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.kind, LinkKind::Taken { .. })
+    }
+
     /// Bridges come before what attaches to them, the other ends after their pairs.
     pub fn phase(&self) -> Phase {
         match self.kind {
             LinkKind::Bridge { .. } => Phase::Master,
-            LinkKind::Veth { .. } | LinkKind::Lent { .. } => Phase::Link,
+            LinkKind::Veth { .. } | LinkKind::Lent { .. } | LinkKind::Taken { .. } => Phase::Link,
             LinkKind::Peer { .. } => Phase::Peer,
         }
     }
@@ -98,7 +117,12 @@ impl LinkSpec {
     pub(super) fn change(&self, desired: &Self) -> Change {
         match (&self.kind, &desired.kind) {
             (LinkKind::Bridge { .. }, LinkKind::Bridge { .. }) => Change::Update,
-            (LinkKind::Lent { name: a }, LinkKind::Lent { name: b }) if a == b => Change::Update,
+            (LinkKind::Lent { name: a }, LinkKind::Lent { name: b })
+            | (LinkKind::Taken { from: a }, LinkKind::Taken { from: b })
+                if a == b =>
+            {
+                Change::Update
+            }
             (LinkKind::Veth { peer: a, .. }, LinkKind::Veth { peer: b, .. })
             | (LinkKind::Peer { pair: a }, LinkKind::Peer { pair: b })
                 if a == b =>
@@ -129,8 +153,14 @@ impl fmt::Display for LinkSpec {
             LinkKind::Veth { peer, .. } => write!(f, "veth to {peer}")?,
             LinkKind::Lent { name } => write!(f, "veth lent as {name}")?,
             LinkKind::Peer { pair } => write!(f, "veth end of {pair}")?,
+            LinkKind::Taken { from } => write!(f, "{from} of the host")?,
         }
-        write!(f, " mac {} mtu {}", self.mac, self.mtu)?;
+        if self.mac != KEPT_MAC {
+            write!(f, " mac {}", self.mac)?;
+        }
+        if self.mtu != KEPT_MTU {
+            write!(f, " mtu {}", self.mtu)?;
+        }
         if let Some(port) = &self.port {
             write!(f, " on {}", port.bridge)?;
             write!(
