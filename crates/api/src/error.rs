@@ -251,6 +251,10 @@ codes! {
     NamespaceTaken "namespace_taken" Conflict;
     /// Another engine has made it and decides about it.
     EngineOwned "engine_owned" Conflict;
+    /// A plugin of others is not there, or does not answer.
+    PluginUnavailable "plugin_unavailable" Unavailable;
+    /// A plugin of others said no, or nothing that makes sense.
+    PluginRefused "plugin_refused" Conflict;
     /// An object is at its limit already.
     LimitReached "limit_reached" Conflict;
     /// The network namespace does not exist, or is not one.

@@ -7,8 +7,10 @@ use tombolo_netstate::object::port::{HostAddress, PortRange, Protocol};
 use crate::model::{EndpointSpec, NetworkSpec, Publication, SandboxSpec};
 
 pub use engine::{Described, EngineCommand};
+pub use plugin::PluginCommand;
 
 mod engine;
+mod plugin;
 
 /// How people point at an object: its name, its id, or the beginning of its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +116,8 @@ pub enum Command {
     },
     /// What another engine asks, whose containers are on our networks.
     Engine(EngineCommand),
+    /// A part of a request about networks of plugins.
+    Plugin(PluginCommand),
     /// Compare everything with the kernel and only say what differs.
     Drift,
     /// Compare everything with the kernel and mend what differs.

@@ -18,7 +18,6 @@ use crate::facts::{Facts, Settings};
 use crate::id::NetworkId;
 use crate::ipam::DefaultPools;
 use crate::limits::WAITING_MAX;
-use crate::model::NetworkState;
 use crate::record;
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -32,6 +31,7 @@ mod loan;
 mod network;
 mod outcome;
 mod planning;
+mod plugin;
 mod publication;
 mod query;
 mod repair;
@@ -232,6 +232,7 @@ impl Controller {
                 publications,
             } => self.unpublish(&sandbox, &publications),
             Command::Engine(command) => self.engine_command(now_ms, seed, command),
+            Command::Plugin(command) => self.plugin_command(now_ms, seed, command),
             Command::Drift | Command::Repair => return Ok(None),
         };
         draft.map(Some)
@@ -276,7 +277,7 @@ impl Controller {
                 ))
             }
             Subject::Network(id) => match self.state.network(id) {
-                Some(network) if network.state != NetworkState::Deleting => {
+                Some(network) if network.is_made() => {
                     driver::network_objects(network, self.context())
                 }
                 _ => Ok(Objects::new()),

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
 use tombolo_netstate::object::nft::{BaseSpec, ElementKey, ElementSpec, Field, SetName};
 use tombolo_netstate::object::port::{PortRange, Protocol};
+use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
-use tombolo_netstate::{Key, Netns, Objects, Spec};
+use tombolo_netstate::{IfName, Key, Netns, Objects, Spec};
 
 use crate::facts::{Facts, Settings};
 use crate::model::{Driver, Endpoint, Network, Sandbox, SandboxNetns};
@@ -20,6 +22,7 @@ pub mod links;
 pub mod mtu;
 pub mod names;
 pub mod publish;
+pub mod remote;
 pub mod reserved;
 pub mod resolver;
 
@@ -79,12 +82,33 @@ fn add_element(objects: &mut Objects, set: SetName, fields: Vec<Field>, data: Ve
     objects.insert(key, Spec::Element(ElementSpec::new(data)));
 }
 
+fn route(netns: &Netns, destination: IpNet, link: IfName, via: Option<IpAddr>) -> (Key, Spec) {
+    let metric = if destination.addr().is_ipv6() {
+        1_024
+    } else {
+        0
+    };
+    let key = RouteKey {
+        netns: netns.clone(),
+        destination,
+        metric,
+    };
+    (
+        Key::Route(key),
+        Spec::Route(RouteSpec {
+            link,
+            via,
+            source: None,
+        }),
+    )
+}
+
 /// Refuses what the driver of `network` cannot make real.
 pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
     resolver::validate(network)?;
     match network.spec.driver {
         Driver::Bridge => bridge::validate(network, context),
-        Driver::Null | Driver::Host => Ok(()),
+        Driver::Null | Driver::Host | Driver::Remote => Ok(()),
     }
 }
 
@@ -92,7 +116,7 @@ pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {
 pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Objects, Reject> {
     match network.spec.driver {
         Driver::Bridge => bridge::network_objects(network, context),
-        Driver::Null | Driver::Host => Ok(Objects::new()),
+        Driver::Null | Driver::Host | Driver::Remote => Ok(Objects::new()),
     }
 }
 
@@ -100,7 +124,7 @@ pub fn network_objects(network: &Network, context: Context<'_>) -> Result<Object
 pub fn leaf_objects(network: &Network, leaf: u16, context: Context<'_>) -> Result<Objects, Reject> {
     match network.spec.driver {
         Driver::Bridge => bridge::leaf_objects(network, leaf, context),
-        Driver::Null | Driver::Host => Ok(Objects::new()),
+        Driver::Null | Driver::Host | Driver::Remote => Ok(Objects::new()),
     }
 }
 
@@ -115,7 +139,10 @@ pub fn endpoint_objects(
         (Driver::Bridge, Some(attachment)) => {
             bridge::endpoint_objects(network, endpoint, attachment, netns, context)
         }
-        (Driver::Bridge | Driver::Null | Driver::Host, _) => Ok(Objects::new()),
+        (Driver::Remote, Some(attachment)) => {
+            remote::endpoint_objects(network, endpoint, attachment, netns)
+        }
+        (Driver::Bridge | Driver::Null | Driver::Host | Driver::Remote, _) => Ok(Objects::new()),
     }
 }
 
@@ -162,6 +189,14 @@ pub fn netns_of(sandbox: &Sandbox) -> Netns {
     }
 }
 
+/// Where a sandbox sends what is for the outside, if it goes through this endpoint.
+fn default_gateway(network: &Network, endpoint: &Endpoint, ipv6: bool) -> Option<IpAddr> {
+    match network.spec.driver {
+        Driver::Remote => remote::default_gateway(endpoint, ipv6),
+        Driver::Bridge | Driver::Null | Driver::Host => bridge::default_gateway(network, ipv6),
+    }
+}
+
 /// Picks the endpoint that gives a sandbox its default route of a family: highest priority, then not
 /// internal, then the network's name.
 pub fn gateway_endpoint<'a>(
@@ -179,7 +214,11 @@ pub fn gateway_endpoint<'a>(
                 .any(|a| a.addr().is_ipv6() == ipv6)
         })
         .filter_map(|(network, endpoint)| {
-            Some((*network, *endpoint, bridge::default_gateway(network, ipv6)?))
+            Some((
+                *network,
+                *endpoint,
+                default_gateway(network, endpoint, ipv6)?,
+            ))
         })
         .collect();
     candidates.sort_by(|(na, a, _), (nb, b, _)| {

@@ -15,7 +15,7 @@ pub mod record;
 pub mod reject;
 pub mod subject;
 
-pub use command::{Command, Described, EngineCommand, Reference};
+pub use command::{Command, Described, EngineCommand, PluginCommand, Reference};
 pub use controller::Controller;
 pub use event::{Decision, Effect, Event, JobId, Notice, Reply, RequestId, Write};
 pub use facts::{Facts, ForwardChain, LinkFact, Obedience, Settings, Uplink};

@@ -4,6 +4,7 @@ pub mod dns;
 pub mod endpoint;
 pub mod loan;
 pub mod network;
+pub mod plugin;
 pub mod publication;
 pub mod sandbox;
 
@@ -14,5 +15,6 @@ pub use network::{
     Driver, GatewayMode, Network, NetworkSpec, NetworkState, Pool, StaticRoute, SubnetPick,
     SubnetSpec,
 };
+pub use plugin::{EndpointPlugin, IpamSpec, Joined, PluginPool};
 pub use publication::{Exposed, Link, Publication};
 pub use sandbox::{DnsSettings, Sandbox, SandboxNetns, SandboxSpec, SandboxState};

@@ -122,6 +122,10 @@ codes! {
     AddressNotHere "address_not_here" Invalid;
     /// Another engine has made it and decides about it.
     EngineOwned "engine_owned" Conflict;
+    /// A plugin of others is not there, or does not answer.
+    PluginUnavailable "plugin_unavailable" Unavailable;
+    /// A plugin of others said no, or nothing that makes sense.
+    PluginRefused "plugin_refused" Conflict;
     /// A count or size beyond its limit.
     LimitReached "limit_reached" Conflict;
     /// Too many requests wait.

@@ -3,6 +3,7 @@
 mod dns;
 mod docker;
 mod files;
+mod plugins;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use tombolo_core::{Obedience, Settings};
 
 pub(crate) use dns::Dns;
 pub(crate) use docker::Docker;
+pub(crate) use plugins::Plugins;
 
 use crate::limits::CONFIG_DROP_INS_MAX;
 
@@ -159,6 +161,8 @@ pub(crate) struct Flags {
     pub dns: dns::DnsFlags,
     #[command(flatten)]
     pub docker: docker::DockerFlags,
+    #[command(flatten)]
+    pub plugins: plugins::PluginFlags,
 }
 
 /// The configuration; as a file, any part may be left out.
@@ -195,6 +199,8 @@ pub(crate) struct Config {
     pub dns: Dns,
     /// Whether this daemon is a plugin of Docker's engine.
     pub docker: Docker,
+    /// Plugins of others that make networks or hand out addresses.
+    pub plugins: Plugins,
 }
 
 /// Whether the host's own firewall decides about published ports.
@@ -270,6 +276,7 @@ impl Default for Config {
             bridge: DefaultNetwork::default(),
             dns: Dns::default(),
             docker: Docker::default(),
+            plugins: Plugins::default(),
         }
     }
 }
@@ -363,6 +370,7 @@ impl Config {
         }
         self.dns.override_with(&flags.dns);
         self.docker.override_with(&flags.docker);
+        self.plugins.override_with(&flags.plugins);
         self.override_bridge(flags);
     }
 
@@ -425,6 +433,7 @@ impl Config {
             }
         }
         self.docker.check(&self.socket_path())?;
+        self.plugins.check()?;
         self.dns.check()
     }
 }

@@ -1,5 +1,7 @@
 //! The doctor: looks for what keeps networks on this host from working.
 
+use std::collections::BTreeMap;
+
 use tombolo_api::types::{Finding, FindingLevel};
 use tombolo_core::Controller;
 use tombolo_core::model::{Driver, Loan};
@@ -8,6 +10,7 @@ use tombolo_kernel::{Diagnosis, HostFacts, Kernel, Scope};
 use crate::engine::with_sources;
 use crate::outside::Outside;
 use crate::relay::Counts;
+use crate::remote::plugins::Plugins;
 
 mod beside;
 
@@ -18,6 +21,7 @@ pub(crate) fn findings(
     controller: &Controller,
     kernel: &Kernel,
     outside: &Outside,
+    plugins: &Plugins,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     match (kernel.host_facts(), kernel.diagnose()) {
@@ -45,6 +49,7 @@ pub(crate) fn findings(
     }
     engines(controller, &mut findings);
     overlaps(controller, &mut findings);
+    silent_plugins(controller, plugins, &mut findings);
     leftovers(controller, kernel, &mut findings);
     findings
 }
@@ -219,6 +224,32 @@ fn overlaps(controller: &Controller, findings: &mut Vec<Finding>) {
             text,
             "see `tombolo drift`, then run `tombolo repair`",
         ));
+    }
+}
+
+/// Plugins without which networks of ours cannot change; they were just asked.
+fn silent_plugins(controller: &Controller, plugins: &Plugins, findings: &mut Vec<Finding>) {
+    let mut needed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for network in controller.networks() {
+        let spec = &network.spec;
+        let ipam = spec.ipam.as_ref().map(|ipam| &ipam.plugin);
+        for name in spec.plugin.iter().chain(ipam) {
+            needed.entry(name).or_default().push(spec.name.as_str());
+        }
+    }
+    for (name, mut networks) in needed {
+        networks.dedup();
+        let status = plugins.status(name);
+        if status.answers {
+            findings.push(good("plugins", format!("plugin {name} answers")));
+            continue;
+        }
+        let why = status.last_error.unwrap_or_default();
+        let text = format!(
+            "plugin {name} of network {} does not answer: {why}",
+            networks.join(", ")
+        );
+        findings.push(bad("plugins", text, "start it, or remove its networks"));
     }
 }
 

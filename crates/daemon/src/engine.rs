@@ -15,7 +15,8 @@ use tombolo_core::{
     Reply, RequestId, Write, record,
 };
 use tombolo_kernel::{Kernel, Scope};
-use tombolo_netstate::{Key, Plan};
+use tombolo_netstate::object::netns::NetnsKey;
+use tombolo_netstate::{Key, Netns, Plan};
 use tombolo_store::{Durability, Embedded, Store};
 
 use crate::adopted::{self, Vanished};
@@ -80,7 +81,7 @@ enum Who {
 }
 
 /// Looks at namespaces as the kernel shows them.
-struct Namespaces;
+pub(crate) struct Namespaces;
 
 impl NetnsLookup for Namespaces {
     fn inode(&self, path: &std::path::Path) -> Result<u64, String> {
@@ -404,8 +405,9 @@ impl Engine {
         }
     }
 
-    fn observe(&self, job: JobId, scope: Scope) {
+    fn observe(&self, job: JobId, mut scope: Scope) {
         let kernel = Arc::clone(&self.kernel);
+        scope.sandboxes.extend(self.forsaken_namespaces());
         let adopted = adopted::namespaces(&self.controller);
         self.elsewhere("observe", move || {
             let missing = adopted.into_iter().filter(adopted::is_missing).collect();
@@ -419,6 +421,16 @@ impl Engine {
                 missing,
             }
         });
+    }
+
+    /// Namespaces of ours that nobody wants any more. What others made and we took into them is to be given back.
+    fn forsaken_namespaces(&self) -> Vec<Netns> {
+        let names = self.kernel.netns_names().unwrap_or_default().into_iter();
+        let forsaken = names.filter(|name| {
+            let key = Key::Netns(NetnsKey { name: name.clone() });
+            !self.controller.is_expected(&key)
+        });
+        forsaken.map(Netns::Owned).collect()
     }
 
     /// Does slow work on a thread of its own; its event comes back as an input.
@@ -473,8 +485,15 @@ impl Engine {
         )
     }
 
-    fn places(&self) -> view::Places<'_> {
-        self.daemon.places(&self.outside)
+    /// How the outcome of a command is shown.
+    pub(crate) fn shown(&self, show: &Show, reply: Reply) -> Result<Response, ApiError> {
+        let places = self.daemon.places(&self.outside);
+        queries::reply(&self.controller, (&self.daemon, places), show, reply)
+    }
+
+    /// What does not change while the daemon runs.
+    pub(crate) fn daemon(&self) -> &Daemon {
+        &self.daemon
     }
 
     fn reply(&mut self, request: RequestId, reply: Result<Reply, Reject>) {
@@ -489,7 +508,7 @@ impl Engine {
         match who {
             Who::FrontEnd(waiting) => drop(waiting.send(reply)),
             Who::Client(show, waiting) => drop(waiting.send(match reply {
-                Ok(reply) => queries::reply(&self.controller, self.places(), &show, reply),
+                Ok(reply) => self.shown(&show, reply),
                 Err(reject) => Err(translate::api_error(&reject)),
             })),
         }

@@ -16,12 +16,16 @@ mod outside;
 mod pause;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the server and the host of plugins use it")
+    expect(
+        dead_code,
+        reason = "the words of the protocol are all there, also those that nobody here says"
+    )
 )]
 mod plugin;
 mod publish;
 mod queries;
 mod relay;
+mod remote;
 mod resolution;
 mod resolver;
 mod run;

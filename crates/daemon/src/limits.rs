@@ -172,3 +172,21 @@ pub(crate) const PLUGIN_ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// What is kept of a plugin's reason for a failure, in bytes.
 pub(crate) const PLUGIN_REASON_BYTES_MAX: usize = 1_024;
+
+/// Longest that may be configured for it, in seconds: an hour.
+pub(crate) const PLUGIN_CALL_SECONDS_MAX: u32 = 3_600;
+
+/// Most directories in which plugins are looked for, of each kind.
+pub(crate) const PLUGIN_PLACES_MAX: usize = 16;
+
+/// Most plugins of which it is remembered how they are.
+pub(crate) const PLUGINS_KNOWN_MAX: usize = 256;
+
+/// Requests that may wait for others that ask plugins; the next one is refused.
+pub(crate) const PLUGIN_WAITING_MAX: usize = 1_024;
+
+/// How often a plugin is asked for another pool when it offers one that overlaps what is there.
+pub(crate) const PLUGIN_POOLS_TRIED: usize = 8;
+
+/// Longest that a plugin is waited for when it is only looked whether it is there.
+pub(crate) const PLUGIN_PROBE_TIMEOUT: Duration = Duration::from_secs(2);

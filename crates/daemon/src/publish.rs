@@ -7,7 +7,7 @@ use tombolo_api::types;
 use tombolo_core::command::PublicationMatch;
 use tombolo_core::limits::RANGE_SOCKETS_MAX;
 use tombolo_core::model::{Publication, Sandbox, SandboxState};
-use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject};
+use tombolo_core::{Code, Command, Controller, EngineCommand, PluginCommand, Reference, Reject};
 use tombolo_kernel::{Kernel, Pick, PortError, Ports};
 use tombolo_netstate::object::port::{HostAddress, PortRange, Protocol};
 
@@ -27,8 +27,11 @@ pub(crate) fn choose(
 ) -> Result<Chosen, Reject> {
     let mut chosen = Chosen::new();
     let done = match command {
-        Command::CreateSandbox { spec, .. } => check_sockets(None, &spec.publications)
-            .and_then(|()| fill(kernel.ports(), &mut spec.publications, &mut chosen)),
+        Command::CreateSandbox { spec, .. }
+        | Command::Plugin(PluginCommand::HoldSandbox { spec, .. }) => {
+            check_sockets(None, &spec.publications)
+                .and_then(|()| fill(kernel.ports(), &mut spec.publications, &mut chosen))
+        }
         Command::Publish {
             sandbox,
             publications,

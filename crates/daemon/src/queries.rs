@@ -1,6 +1,7 @@
 //! What the daemon answers without changing anything, and how it shows what it did.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tombolo_api::types::{self, Counts, Info, Version};
@@ -12,6 +13,7 @@ use tombolo_kernel::Kernel;
 use crate::config::Config;
 use crate::doctor;
 use crate::outside::Outside;
+use crate::remote::plugins::Plugins;
 use crate::translate::{api_error, names, view};
 
 /// What does not change while the daemon runs.
@@ -21,6 +23,7 @@ pub(crate) struct Daemon {
     run_dir: PathBuf,
     state_dir: PathBuf,
     started_ms: u64,
+    plugins: Arc<Plugins>,
 }
 
 impl Daemon {
@@ -30,6 +33,33 @@ impl Daemon {
             run_dir: config.run_dir.clone(),
             state_dir: config.state_dir.clone(),
             started_ms,
+            plugins: Arc::new(Plugins::new(
+                &config.plugins,
+                config.docker.plugin_socket.clone(),
+            )),
+        }
+    }
+
+    /// The plugins of others.
+    pub(crate) fn plugins(&self) -> &Arc<Plugins> {
+        &self.plugins
+    }
+
+    /// Where the namespaces are that we make.
+    pub(crate) fn netns_dir(&self) -> &Path {
+        &self.netns_dir
+    }
+
+    /// A network with the plugins that it needs, and how they are.
+    fn network(&self, controller: &Controller, network: &Network) -> types::Network {
+        let spec = &network.spec;
+        let ipam = spec.ipam.as_ref().map(|ipam| &ipam.plugin);
+        let mut names: Vec<&String> = spec.plugin.iter().chain(ipam).collect();
+        names.dedup();
+        let plugins = names.into_iter().map(|name| self.plugins.status(name));
+        types::Network {
+            plugins: plugins.collect(),
+            ..view::network(controller, network)
         }
     }
 
@@ -87,12 +117,12 @@ pub(crate) fn answer(
     match request {
         Request::Version => Ok(Response::Version(version())),
         Request::Info => Ok(Response::Info(info(controller, daemon))),
-        Request::NetworkList(filter) => Ok(networks(controller, &filter)),
+        Request::NetworkList(filter) => Ok(networks(controller, daemon, &filter)),
         Request::NetworkInspect { reference } => {
             let network = controller
                 .find_network(&Reference(reference))
                 .map_err(reject)?;
-            Ok(Response::Network(view::network(controller, network)))
+            Ok(Response::Network(daemon.network(controller, network)))
         }
         Request::EndpointList(filter) => endpoints(controller, filter),
         Request::EndpointInspect { reference } => {
@@ -119,7 +149,7 @@ pub(crate) fn answer(
         Request::DnsNames(filter) => dns_names(controller, filter),
         Request::Explain { reference } => explanation(controller, reference),
         Request::Doctor => {
-            let findings = doctor::findings(controller, kernel, outside);
+            let findings = doctor::findings(controller, kernel, outside, daemon.plugins());
             Ok(Response::FindingReport(types::FindingReport { findings }))
         }
         _ => Err(ApiError::new(
@@ -200,7 +230,7 @@ fn explanation(controller: &Controller, reference: String) -> Result<Response, A
 /// How the outcome of a command is shown.
 pub(crate) fn reply(
     controller: &Controller,
-    places: view::Places<'_>,
+    (daemon, places): (&Daemon, view::Places<'_>),
     show: &Show,
     reply: Reply,
 ) -> Result<Response, ApiError> {
@@ -214,7 +244,7 @@ pub(crate) fn reply(
         // Only engines ask for these, and they are answered otherwise.
         Reply::Done | Reply::Pool(..) | Reply::Address(_) => Ok(Response::Done),
         Reply::Network(id) => match controller.network(id) {
-            Some(network) => Ok(Response::Network(view::network(controller, network))),
+            Some(network) => Ok(Response::Network(daemon.network(controller, network))),
             None => Err(gone("network")),
         },
         Reply::Endpoint(id) => match controller.endpoint(id) {
@@ -301,12 +331,12 @@ fn info(controller: &Controller, daemon: &Daemon) -> Info {
     }
 }
 
-fn networks(controller: &Controller, filter: &types::NetworkFilter) -> Response {
+fn networks(controller: &Controller, daemon: &Daemon, filter: &types::NetworkFilter) -> Response {
     let networks = controller
         .networks()
         .filter(|network| network_fits(network, filter));
     let mut views: Vec<_> = networks
-        .map(|network| view::network(controller, network))
+        .map(|network| daemon.network(controller, network))
         .collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     Response::Networks(views)
@@ -358,7 +388,7 @@ fn network_fits(network: &Network, filter: &types::NetworkFilter) -> bool {
         && filter
             .driver
             .as_ref()
-            .is_none_or(|driver| view::driver_word(spec.driver) == driver)
+            .is_none_or(|driver| view::driver_name(spec) == driver)
         && filter
             .labels
             .iter()

@@ -20,14 +20,17 @@ use tombolo_kernel::{KeeperCommand, Kernel, KernelConfig, PortsConfig};
 use tombolo_store::{Embedded, Store};
 
 use crate::config::{Config, Flags};
-use crate::engine::{Engine, Input, now_ms};
+use crate::engine::{Engine, Input, Namespaces, now_ms};
 use crate::files::Files;
 use crate::http::{self, Service};
 use crate::limits::INPUTS_MAX;
 use crate::listen;
 use crate::listen::notify::{Progress, notify};
 use crate::outside::Outside;
-use crate::{docker, facts, relay, start, user_rules};
+use crate::queries::Show;
+use crate::remote::Remote;
+use crate::remote::turns::Turns;
+use crate::{docker, facts, relay, remote, start, translate, user_rules};
 
 /// How long news of the host is gathered before the facts are read again.
 const FACTS_PAUSE: Duration = Duration::from_millis(200);
@@ -158,6 +161,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let shared = Shared {
         engine: Arc::new(Mutex::new(engine)),
         reading: Arc::default(),
+        turns: Arc::default(),
     };
     let server = http::Server::new(http::router(shared.clone()));
     let docker = docker::Plugin::open(&config.docker, &shared)?;
@@ -165,6 +169,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!(socket = %config.socket_path().display(), "ready");
     let (stop, stopped) = watch::channel(());
     let work = tokio::spawn(work(shared.clone(), arriving));
+    let sweep = tokio::spawn(remote::sweep::run(shared.remote()));
     let serving = server.serve(listeners, until_stopped(stopped.clone()));
     let docker = docker.serve(until_stopped(stopped));
     let ending = async {
@@ -174,6 +179,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     };
     tokio::join!(serving, docker, ending);
     work.abort();
+    sweep.abort();
     let store = Arc::clone(&shared.lock().store);
     store.flush().context("the store cannot be flushed")?;
     tracing::info!("stopped; the networks stay as they are");
@@ -258,6 +264,8 @@ pub(crate) struct Shared {
     engine: Arc<Mutex<Engine>>,
     /// Held while the facts are read, so that older ones never replace newer ones.
     reading: Arc<tokio::sync::Mutex<()>>,
+    /// Who works on what while plugins are asked.
+    turns: Arc<Turns>,
 }
 
 impl Shared {
@@ -286,6 +294,47 @@ impl Shared {
         look(&self.lock().controller)
     }
 
+    /// The command that a request stands for, which is known to change something.
+    pub(crate) fn understood(&self, request: Request) -> Result<Command, Reject> {
+        let command = translate::command(request, &Namespaces)?;
+        command.ok_or_else(|| {
+            let message = "this command changes nothing";
+            Reject::new(Code::InvalidCombination, "request", message)
+        })
+    }
+
+    /// How the outcome of a command is shown.
+    pub(crate) fn shown(&self, show: &Show, reply: Reply) -> Result<Response, ApiError> {
+        self.lock().shown(show, reply)
+    }
+
+    /// What serves requests about networks of plugins.
+    fn remote(&self) -> Remote {
+        let engine = self.lock();
+        let (plugins, netns) = (engine.daemon().plugins(), engine.daemon().netns_dir());
+        let turns = Arc::clone(&self.turns);
+        Remote::new(self.clone(), Arc::clone(plugins), turns, netns.to_owned())
+    }
+
+    /// Asks the plugins of all networks whether they are there.
+    async fn probe_plugins(&self) {
+        let (plugins, mut names) = {
+            let engine = self.lock();
+            let specs = engine.controller.networks().map(|network| &network.spec);
+            let names = specs.flat_map(|spec| {
+                let ipam = spec.ipam.as_ref().map(|ipam| &ipam.plugin);
+                spec.plugin.iter().chain(ipam).cloned()
+            });
+            (
+                Arc::clone(engine.daemon().plugins()),
+                names.collect::<Vec<_>>(),
+            )
+        };
+        names.sort_unstable();
+        names.dedup();
+        plugins.probe(names).await;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
         // After a panic the engine's records may not fit its plans, and a repair would mend the wrong way. A
         // release build ends with the panic itself.
@@ -297,6 +346,17 @@ impl Service for Shared {
     async fn call(&self, request: Request) -> Result<Response, ApiError> {
         if depends_on_host(&request) {
             read_facts(self).await;
+        }
+        if let Request::Doctor = request {
+            self.probe_plugins().await;
+        }
+        let remote = self.remote();
+        if self.look(|records| remote.concerns(records, &request)) {
+            // It goes on when the one who asked goes away: a plugin was asked already.
+            let carried_out = tokio::spawn(remote.call(request)).await;
+            return carried_out.unwrap_or_else(|error| {
+                Err(ApiError::new(ErrorCode::Internal, error.to_string()))
+            });
         }
         let (reply, answer) = oneshot::channel();
         self.lock().submit(request, reply);

@@ -8,7 +8,7 @@ mod sandbox;
 pub(crate) mod view;
 
 pub(crate) use endpoint::{attachment, endpoint_create, settings};
-pub(crate) use network::{mode_word, network_spec};
+pub(crate) use network::{is_plugin, mode_word, network_spec};
 pub(crate) use sandbox::{NetnsLookup, sandbox_create};
 
 use std::net::IpAddr;

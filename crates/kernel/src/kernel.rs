@@ -234,6 +234,14 @@ impl Kernel {
         self.conntrack.original_destination(protocol, client, local)
     }
 
+    /// The names of all namespaces that we made.
+    ///
+    /// # Errors
+    /// When their directory cannot be read.
+    pub fn netns_names(&self) -> io::Result<Vec<Arc<str>>> {
+        self.namespaces.names()
+    }
+
     /// Where the namespace that we make under that name lies.
     pub fn netns_path(&self, name: &str) -> PathBuf {
         self.namespaces.path(name)

@@ -172,6 +172,8 @@ fn network(text: &str) -> NetworkSpec {
         routes: vec![],
         interface_prefix: "eth".to_owned(),
         engine: None,
+        plugin: None,
+        ipam: None,
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
     }

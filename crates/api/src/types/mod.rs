@@ -20,7 +20,7 @@ pub use endpoint::{
 pub use names::{DnsAnswer, DnsName, DnsRecord, DnsSource, NetworkDns, NetworkDnsConfig};
 pub use network::{
     EndpointSummary, Network, NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkState,
-    RouteConfig, Subnet, SubnetConfig,
+    PluginStatus, RouteConfig, Subnet, SubnetConfig,
 };
 pub use publication::{
     Link, LinkSpec, Path, Protocol, Publication, PublicationSpec, PublicationsAdd,

@@ -15,7 +15,7 @@ use super::names::{NetworkDns, NetworkDnsConfig};
 pub struct NetworkCreate {
     /// Its name, unique on this host.
     pub name: String,
-    /// Its driver: `bridge`, `null` or `host`.
+    /// Its driver: `bridge`, `null`, `host`, or the name of a plugin.
     #[serde(default = "default_driver")]
     pub driver: String,
     /// Its subnets; empty means that one is chosen for each enabled family.
@@ -82,6 +82,12 @@ pub struct NetworkCreate {
     /// Options of the driver, by key: `com.docker.network.*` and ours.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// The plugin that hands out its subnets and addresses; the daemon does when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam_driver: Option<String>,
+    /// Options of that plugin, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipam_options: BTreeMap<String, String>,
 }
 
 impl NetworkCreate {
@@ -112,6 +118,8 @@ impl NetworkCreate {
             interface_prefix: None,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
+            ipam_driver: None,
+            ipam_options: BTreeMap::new(),
         }
     }
 }
@@ -238,6 +246,15 @@ pub struct Network {
     /// Options of the driver, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+    /// The plugin that hands out its subnets and addresses; the daemon does when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam_driver: Option<String>,
+    /// Options of that plugin, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipam_options: BTreeMap<String, String>,
+    /// The plugins that it needs, and how they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<PluginStatus>,
     /// Where it stands in its life.
     pub state: NetworkState,
     /// Its endpoints, by name.
@@ -245,6 +262,24 @@ pub struct Network {
     pub endpoints: Vec<EndpointSummary>,
     /// When it was made, in milliseconds since 1970-01-01 UTC.
     pub created_ms: u64,
+}
+
+/// A plugin of others, and how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it was found; absent before it was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// When it last answered, in milliseconds since 1970-01-01 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_answer_ms: Option<u64>,
+    /// What last went wrong with it since the daemon started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Whether it answered when it was last asked; true before that.
+    pub answers: bool,
 }
 
 /// Where a network stands in its life.

@@ -24,6 +24,10 @@ pub struct PlanRequest {
     rename_all = "snake_case",
     deny_unknown_fields
 )]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each call, and it is not kept"
+)]
 pub enum Command {
     /// Make a network.
     NetworkCreate(NetworkCreate),

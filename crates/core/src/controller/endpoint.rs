@@ -10,7 +10,7 @@ use super::change::Change;
 use super::job::Done;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
-use crate::driver::{self, names};
+use crate::driver::{self, names, remote};
 use crate::id::{EndpointId, Name, NetworkId, SandboxId, Seed};
 use crate::limits::{
     CORE_PORTS_MAX, ENDPOINTS_PER_NETWORK_MAX, ENDPOINTS_PER_SANDBOX_MAX, LEAF_PORTS_MAX,
@@ -96,6 +96,7 @@ impl Controller {
             sandbox: None,
             order: 0,
             attachment: None,
+            plugin: None,
             epoch: 0,
             fresh: true,
             deleting: false,
@@ -248,9 +249,12 @@ impl Controller {
             sandbox.state,
             SandboxState::Running | SandboxState::Creating
         );
-        if runs && network.spec.driver == Driver::Bridge {
+        if runs && super::plugin::is_prepared(&network, &endpoint) {
             let interface = self.interface_name(&sandbox, &network, &endpoint, &others)?;
-            let leaf = self.leaf_with_room(&network, change)?;
+            let leaf = match network.spec.driver {
+                Driver::Bridge => self.leaf_with_room(&network, change)?,
+                Driver::Null | Driver::Host | Driver::Remote => 0,
+            };
             endpoint.epoch += 1;
             let epoch = endpoint.epoch;
             endpoint.attachment = Some(Attachment {
@@ -418,7 +422,10 @@ impl Controller {
             }
             return Ok(name.clone());
         }
-        let prefix = &network.spec.interface_prefix;
+        let prefix = match network.spec.driver {
+            Driver::Remote => remote::interface_prefix(endpoint),
+            _ => &network.spec.interface_prefix,
+        };
         let free = (0..=ENDPOINTS_PER_SANDBOX_MAX)
             .map(|n| format!("{prefix}{n}"))
             .find(|name| !taken.contains(name.as_str()) && !self.is_leaving(sandbox, name));

@@ -51,12 +51,17 @@ pub(super) enum Done {
     Pruned(Pruned),
     /// The endpoints are attached, or exist; the reply shows the first one.
     EndpointReady(EndpointId),
+    /// The endpoint exists, and is attached unless a plugin is to be asked first; more follows before the one who asked
+    /// is answered.
+    EndpointHeld(EndpointId),
     /// The endpoint has left that sandbox.
     EndpointLeft(EndpointId, SandboxId),
     /// The endpoint is gone.
     EndpointGone(EndpointId),
     /// The sandbox runs with its endpoints.
     SandboxRunning(SandboxId),
+    /// The sandbox has its namespace; more endpoints follow before the one who asked is answered.
+    SandboxHeld(SandboxId),
     /// The sandbox's ports are published as asked.
     Published(SandboxId),
     /// Publications of the sandbox are gone.
@@ -112,8 +117,10 @@ impl Done {
             | Self::EndpointGone(_) => true,
             Self::Recorded { durable, .. } => *durable,
             Self::EndpointReady(_)
+            | Self::EndpointHeld(_)
             | Self::EndpointLeft(..)
             | Self::SandboxRunning(_)
+            | Self::SandboxHeld(_)
             | Self::Published(_)
             | Self::Unpublished(_)
             | Self::SandboxStopped(_)
@@ -399,7 +406,9 @@ impl Done {
         match self {
             Self::NetworkReady(_)
             | Self::EndpointReady(_)
+            | Self::EndpointHeld(_)
             | Self::SandboxRunning(_)
+            | Self::SandboxHeld(_)
             | Self::Published(_) => true,
             Self::NetworkGone(_)
             | Self::Pruned(_)

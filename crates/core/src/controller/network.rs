@@ -29,9 +29,34 @@ impl Controller {
         &mut self,
         now_ms: u64,
         seed: u128,
-        mut spec: NetworkSpec,
+        spec: NetworkSpec,
         predefined: bool,
     ) -> Result<Draft, Halt> {
+        if spec.has_plugin() {
+            let message =
+                "a plugin makes it or its addresses, which nobody knows before it was asked";
+            return Err(Reject::new(Code::InvalidCombination, &spec.name, message)
+                .hint("make the network instead of planning it")
+                .into());
+        }
+        let (network, mut change) = self.new_network(now_ms, seed, spec, predefined)?;
+        let id = network.id;
+        self.state.set_network(id, Some(network), &mut change);
+        Ok(Draft {
+            change,
+            done: Done::NetworkReady(id),
+        })
+    }
+
+    /// A network as it will be stored, with pools of ours; they are in the change. It is as good as its spec, unless a
+    /// plugin is still to be asked.
+    pub(super) fn new_network(
+        &mut self,
+        now_ms: u64,
+        seed: u128,
+        mut spec: NetworkSpec,
+        predefined: bool,
+    ) -> Result<(Network, Change), Halt> {
         self.check_network(&spec, predefined)?;
         let id = NetworkId(Seed::new(seed).draw());
         let device = spec.device.clone().unwrap_or_else(|| names::bridge(id));
@@ -58,24 +83,26 @@ impl Controller {
             state: NetworkState::Creating,
             predefined,
             created_ms: now_ms,
+            plugin_told: false,
             spec,
         };
         let mut change = Change::default();
-        if network.spec.driver == Driver::Bridge
+        let has_pools = matches!(network.spec.driver, Driver::Bridge | Driver::Remote);
+        if has_pools
+            && network.spec.ipam.is_none()
             && let Err(reject) = self.add_pools(&mut network, &mut change)
         {
             self.forget(change);
             return Err(reject.into());
         }
-        if let Err(reject) = driver::validate(&network, self.context()) {
+        // What the pools decide is judged again when a plugin has handed them out.
+        if network.spec.ipam.is_none()
+            && let Err(reject) = driver::validate(&network, self.context())
+        {
             self.forget(change);
             return Err(reject.into());
         }
-        self.state.set_network(id, Some(network), &mut change);
-        Ok(Draft {
-            change,
-            done: Done::NetworkReady(id),
-        })
+        Ok((network, change))
     }
 
     pub(super) fn delete_network(&mut self, reference: &Reference) -> Result<Draft, Halt> {
@@ -116,6 +143,12 @@ impl Controller {
         Ok(self.prune_unused(Vec::new(), Vec::new()))
     }
 
+    /// Whether no plugin must be asked about an endpoint: the daemon removes the others itself.
+    fn is_of_no_plugin(&self, endpoint: &Endpoint) -> bool {
+        let network = self.state.network(endpoint.network);
+        network.is_none_or(|network| !network.spec.has_plugin())
+    }
+
     pub(super) fn prune(&mut self) -> Result<Draft, Halt> {
         let free = |subject| !self.busy.contains_key(&subject);
         // An endpoint that is just joining a stopped sandbox keeps it.
@@ -123,12 +156,14 @@ impl Controller {
         let stopped = |s: &&Sandbox| {
             s.state == SandboxState::Stopped
                 && free(Subject::Sandbox(s.id))
-                && joined(s.id).all(|e| free(Subject::Endpoint(e.id)))
+                && joined(s.id).all(|e| free(Subject::Endpoint(e.id)) && self.is_of_no_plugin(e))
         };
         let sandboxes: Vec<Sandbox> = self.state.sandboxes().filter(stopped).cloned().collect();
         let going: BTreeSet<SandboxId> = sandboxes.iter().map(|sandbox| sandbox.id).collect();
         let goes = |e: &&Endpoint| {
-            free(Subject::Endpoint(e.id)) && e.sandbox.is_none_or(|id| going.contains(&id))
+            free(Subject::Endpoint(e.id))
+                && self.is_of_no_plugin(e)
+                && e.sandbox.is_none_or(|id| going.contains(&id))
         };
         let endpoints: Vec<Endpoint> = self.state.endpoints().filter(goes).cloned().collect();
         Ok(self.prune_unused(sandboxes, endpoints))
@@ -141,6 +176,7 @@ impl Controller {
         let going: BTreeSet<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
         let unused = |n: &&Network| {
             !n.predefined
+                && !n.spec.has_plugin()
                 && !self.busy.contains_key(&Subject::Network(n.id))
                 && self
                     .state
@@ -216,7 +252,7 @@ impl Controller {
         self.state.loan(LoanKey::Pool(pool.subnet)).is_some()
     }
 
-    fn mark_deleting(&mut self, id: NetworkId, change: &mut Change) {
+    pub(super) fn mark_deleting(&mut self, id: NetworkId, change: &mut Change) {
         if let Some(mut network) = self.state.network(id).cloned() {
             network.state = NetworkState::Deleting;
             self.state.set_network(id, Some(network), change);
@@ -247,7 +283,7 @@ impl Controller {
                 .hint("remove networks that nothing uses"));
         }
         let single = |driver| self.state.networks().any(|n| n.spec.driver == driver);
-        if spec.driver != Driver::Bridge && single(spec.driver) {
+        if matches!(spec.driver, Driver::Null | Driver::Host) && single(spec.driver) {
             return Err(Reject::new(
                 Code::NameTaken,
                 &spec.name,
@@ -376,6 +412,7 @@ impl Controller {
             ranges,
             gateway,
             reserved,
+            plugin: None,
         };
         if network.existing {
             self.keep_device_addresses(network, &mut pool);

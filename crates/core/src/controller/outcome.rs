@@ -34,6 +34,7 @@ impl Controller {
                 self.settle_endpoint(id, &mut change, decision);
                 Reply::Endpoint(id)
             }
+            Done::EndpointHeld(id) => self.tell_of_endpoint(id, decision),
             Done::EndpointLeft(id, sandbox) => {
                 decision.effects.push(Effect::WriteFiles(sandbox));
                 Reply::Endpoint(id)
@@ -45,6 +46,10 @@ impl Controller {
             Done::Published(id) | Done::Unpublished(id) => Reply::Sandbox(id),
             Done::SandboxRunning(id) | Done::SandboxStopped(id) => {
                 self.settle_sandbox(id, &mut change, decision);
+                Reply::Sandbox(id)
+            }
+            Done::SandboxHeld(id) => {
+                decision.effects.push(Effect::WriteFiles(id));
                 Reply::Sandbox(id)
             }
             Done::SandboxGone(id, endpoints) => {
@@ -121,6 +126,16 @@ impl Controller {
             endpoints: names(endpoints),
             sandboxes: names(sandboxes),
         }
+    }
+
+    /// Has the files of an endpoint's sandbox written anew.
+    fn tell_of_endpoint(&self, id: EndpointId, decision: &mut Decision) -> Reply {
+        let sandbox = self
+            .state
+            .endpoint(id)
+            .and_then(|endpoint| endpoint.sandbox);
+        decision.effects.extend(sandbox.map(Effect::WriteFiles));
+        Reply::Endpoint(id)
     }
 
     fn settle_sandbox(&mut self, id: SandboxId, change: &mut Change, decision: &mut Decision) {

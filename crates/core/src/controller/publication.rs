@@ -17,7 +17,7 @@ use crate::limits::{
     EXPOSED_PER_SANDBOX_MAX, LINKS_PER_SANDBOX_MAX, PUBLICATIONS_PER_SANDBOX_MAX,
     RANGE_SOCKETS_MAX, SOURCES_PER_PUBLICATION_MAX,
 };
-use crate::model::{Link, Network, Publication, Sandbox, SandboxNetns, SandboxSpec};
+use crate::model::{Driver, Link, Network, Publication, Sandbox, SandboxNetns, SandboxSpec};
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
@@ -65,6 +65,15 @@ impl Controller {
     fn change_sandbox(&mut self, sandbox: Sandbox, done: Done) -> Result<Draft, Halt> {
         let id = sandbox.id;
         check_spec(&sandbox.name, &sandbox.spec)?;
+        if sandbox.is_live() && publish::is_plugins(&self.joined(id)) {
+            let message =
+                "a plugin publishes its ports, and is told of them when the sandbox starts";
+            return Err(
+                Reject::new(Code::InvalidCombination, &sandbox.name, message)
+                    .hint("stop the sandbox first, and start it thereafter")
+                    .into(),
+            );
+        }
         let mut change = Change::default();
         self.state.set_sandbox(id, Some(sandbox), &mut change);
         match self.check_publications(id) {
@@ -99,7 +108,11 @@ impl Controller {
         let targets = Targets::of(&endpoints);
         let nowhere = targets.get(false).is_none() && targets.get(true).is_none();
         let host = sandbox.spec.netns == SandboxNetns::Host;
-        if host || nowhere && !endpoints.is_empty() {
+        let unknown = endpoints.iter().any(|(network, endpoint)| {
+            network.spec.driver == Driver::Remote && endpoint.attachment.is_none()
+        });
+        let elsewhere = unknown || publish::is_plugins(&endpoints);
+        if host || nowhere && !endpoints.is_empty() && !elsewhere {
             let message = "it is in no network that the outside could reach it through";
             return Err(Reject::new(Code::NotPublishable, &sandbox.name, message)
                 .hint("ports are published on bridge networks that are not internal: connect it to one"));

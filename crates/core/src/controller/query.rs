@@ -9,7 +9,7 @@ use crate::event::{Effect, Event, RequestId};
 use crate::facts::Facts;
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::ipam::Usage;
-use crate::model::{Endpoint, Network, Pool, Sandbox};
+use crate::model::{Driver, Endpoint, Network, Pool, Sandbox};
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
@@ -127,6 +127,10 @@ impl Controller {
     /// Name of an attached endpoint's interface in the host's namespace.
     pub fn host_interface(&self, endpoint: &Endpoint) -> Option<IfName> {
         let attachment = endpoint.attachment.as_ref()?;
+        let network = self.network(endpoint.network)?;
+        if network.spec.driver != Driver::Bridge {
+            return None;
+        }
         names::host_end(endpoint.id, attachment.epoch).ok()
     }
 
@@ -168,7 +172,8 @@ impl Controller {
     pub fn overlaps(&self) -> Vec<(&Network, ipnet::IpNet)> {
         let overlap = |a: &ipnet::IpNet, b: &ipnet::IpNet| a.contains(b) || b.contains(a);
         let mut found = Vec::new();
-        for network in self.state.networks().filter(|n| !n.existing) {
+        let made_here = |n: &&Network| !n.existing && n.spec.driver != Driver::Remote;
+        for network in self.state.networks().filter(made_here) {
             let clash = self.facts.routes.iter().find(|route| {
                 route.prefix_len() > 1
                     && network

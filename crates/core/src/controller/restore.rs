@@ -21,7 +21,8 @@ pub struct Restored {
 }
 
 impl Controller {
-    /// Reads all records. Requests that were never answered are withdrawn, removals go on; after a reboot
+    /// Reads all records. Requests that were never answered are withdrawn, removals go on (where plugins may know
+    /// of something it is marked as being removed, until they were told); after a reboot
     /// (`rebooted`) all sandboxes have stopped. The kernel is to be compared next: see
     /// [`crate::Command::Repair`].
     pub fn restore<'a>(
@@ -94,6 +95,12 @@ impl Controller {
                 "network {} was not finished and is withdrawn",
                 network.spec.name
             ));
+            if network.spec.has_plugin() {
+                let mut left = network.clone();
+                left.state = NetworkState::Deleting;
+                self.state.set_network(left.id, Some(left), change);
+                continue;
+            }
             self.state.set_network(network.id, None, change);
         }
         let sandboxes: Vec<Sandbox> = self.state.sandboxes().cloned().collect();
@@ -144,6 +151,13 @@ impl Controller {
                 "endpoint {} was not finished and is withdrawn",
                 endpoint.name
             ));
+            let network = self.state.network(endpoint.network);
+            if network.is_some_and(|network| network.spec.has_plugin()) {
+                let mut left = endpoint;
+                (left.deleting, left.sandbox, left.attachment) = (true, None, None);
+                self.state.set_endpoint(left.id, Some(left), change);
+                return;
+            }
             self.state.set_endpoint(endpoint.id, None, change);
             return;
         }

@@ -22,11 +22,23 @@ impl Controller {
         &mut self,
         now_ms: u64,
         seed: u128,
-        mut spec: SandboxSpec,
+        spec: SandboxSpec,
         networks: Vec<(Reference, EndpointSpec)>,
     ) -> Result<Draft, Halt> {
         let mut seed = Seed::new(seed);
         let id = SandboxId(seed.draw());
+        let change = self.new_sandbox(now_ms, (id, seed), spec, networks)?;
+        self.ready_to_run(id, change)
+    }
+
+    /// Stores a sandbox with its endpoints.
+    pub(super) fn new_sandbox(
+        &mut self,
+        now_ms: u64,
+        (id, mut seed): (SandboxId, Seed),
+        mut spec: SandboxSpec,
+        networks: Vec<(Reference, EndpointSpec)>,
+    ) -> Result<Change, Halt> {
         let name = self.sandbox_name(id, &spec)?;
         check_spec(&name, &spec)?;
         self.resolve_links(&mut spec)?;
@@ -58,7 +70,7 @@ impl Controller {
                 return Err(halt);
             }
         }
-        self.ready_to_run(id, change)
+        Ok(change)
     }
 
     /// The draft of a sandbox that begins to run, if its publications and links lead somewhere.

@@ -3,6 +3,7 @@
 mod crash;
 mod engine;
 mod limits;
+mod plugin;
 mod property;
 mod race;
 mod refusal;

@@ -17,11 +17,10 @@ use tombolo_netstate::object::fdb::{FdbKey, FdbSpec};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec, Port};
 use tombolo_netstate::object::neighbour::{NeighbourKey, NeighbourSpec};
 use tombolo_netstate::object::nft::{Field, SetName};
-use tombolo_netstate::object::route::{RouteKey, RouteSpec};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{IfName, Key, Mac, Netns, Objects, Spec};
 
-use super::{Context, add_element, gateway, gateway_endpoint, mtu, names};
+use super::{Context, add_element, gateway, gateway_endpoint, mtu, names, route};
 use crate::model::{Attachment, Endpoint, GatewayMode, Network, Pool};
 use crate::reject::{Code, Reject};
 
@@ -440,27 +439,6 @@ fn add_routes(
             objects.extend([route(netns, wanted.destination, link, via)]);
         }
     }
-}
-
-fn route(netns: &Netns, destination: IpNet, link: IfName, via: Option<IpAddr>) -> (Key, Spec) {
-    let metric = if destination.addr().is_ipv6() {
-        1_024
-    } else {
-        0
-    };
-    let key = RouteKey {
-        netns: netns.clone(),
-        destination,
-        metric,
-    };
-    (
-        Key::Route(key),
-        Spec::Route(RouteSpec {
-            link,
-            via,
-            source: None,
-        }),
-    )
 }
 
 fn fdb(bridge: IfName, mac: Mac, port: IfName) -> (Key, Spec) {

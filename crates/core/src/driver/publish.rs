@@ -10,7 +10,7 @@ use tombolo_netstate::{Key, Objects, Spec};
 use super::{Context, add_element, gateway_endpoint};
 use crate::facts::Obedience;
 use crate::limits::RANGE_SOCKETS_MAX;
-use crate::model::{Endpoint, GatewayMode, Network, Publication, Sandbox};
+use crate::model::{Driver, Endpoint, GatewayMode, Network, Publication, Sandbox};
 
 /// Both families, IPv6 last.
 pub const FAMILIES: [bool; 2] = [false, true];
@@ -53,8 +53,12 @@ pub enum Path {
 }
 
 impl<'a> Targets<'a> {
-    /// The targets of a sandbox with these endpoints.
+    /// The targets of a sandbox with these endpoints. There are none where a plugin's network is the way out: it
+    /// publishes ports itself.
     pub fn of(endpoints: &[(&'a Network, &'a Endpoint)]) -> Self {
+        if is_plugins(endpoints) {
+            return Self::default();
+        }
         Self(FAMILIES.map(|ipv6| {
             let (network, endpoint, _) = gateway_endpoint(endpoints, ipv6)?;
             let mut addresses = endpoint.addresses.iter().map(IpNet::addr);
@@ -79,6 +83,14 @@ impl<'a> Targets<'a> {
     fn networks(&self) -> impl Iterator<Item = &'a Network> {
         self.0.iter().flatten().map(|target| target.network)
     }
+}
+
+/// Whether a plugin publishes the ports of a sandbox with these endpoints.
+pub fn is_plugins(endpoints: &[(&Network, &Endpoint)]) -> bool {
+    let mut ways_out = FAMILIES
+        .into_iter()
+        .filter_map(|ipv6| gateway_endpoint(endpoints, ipv6));
+    ways_out.any(|(network, ..)| network.spec.driver == Driver::Remote)
 }
 
 /// The addresses of the host at which a publication is to be found.

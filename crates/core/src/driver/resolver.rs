@@ -30,7 +30,7 @@ pub fn validate(network: &Network) -> Result<(), Reject> {
         return Ok(());
     }
     let (message, hint) = match spec.driver {
-        Driver::Null | Driver::Host => (
+        Driver::Null | Driver::Host | Driver::Remote => (
             "the resolver is to answer at the gateway, and networks of this driver have none",
             "leave the resolver out, or use the driver bridge",
         ),
@@ -63,6 +63,11 @@ pub fn gateway_addresses(network: &Network) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Whether sandboxes know each other by name in a network.
+pub fn has_names(network: &Network) -> bool {
+    matches!(network.spec.driver, Driver::Bridge | Driver::Remote)
+}
+
 /// Where a sandbox with these endpoints, in their order, finds our own resolver.
 ///
 /// The first network that has a resolver decides. A sandbox that serves names itself has none inside: its programs
@@ -76,7 +81,7 @@ pub fn place(sandbox: &Sandbox, endpoints: &[(&Network, &Endpoint)]) -> Place {
     let mut networks = attached.map(|(network, _)| *network);
     let serves_names = serves_names(sandbox);
     let found = networks.find_map(|network| match network.spec.dns.resolver {
-        _ if network.spec.driver != Driver::Bridge => None,
+        _ if !has_names(network) => None,
         ResolverAt::Sandbox => (!serves_names).then_some(Place::Sandbox),
         ResolverAt::Gateway => {
             let addresses = gateway_addresses(network);

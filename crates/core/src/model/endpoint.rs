@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::plugin::EndpointPlugin;
 use crate::id::{EndpointId, Name, NetworkId, SandboxId};
 
 /// What was asked of an endpoint, checked for form.
@@ -57,6 +58,17 @@ pub struct Endpoint {
     pub fresh: bool,
     /// Being removed; a restart goes on with it.
     pub deleting: bool,
+    /// What its network's plugin knows and said of it; none while it knows nothing.
+    #[serde(default)]
+    pub plugin: Option<EndpointPlugin>,
+}
+
+impl Endpoint {
+    /// The hardware address of its interface as far as somebody has chosen it: of a plugin's link nobody else may know.
+    pub fn chosen_mac(&self) -> Option<[u8; 6]> {
+        let by_plugin = self.plugin.as_ref().and_then(|plugin| plugin.mac);
+        self.spec.mac.or(by_plugin)
+    }
 }
 
 /// The interface of an endpoint in a running sandbox.

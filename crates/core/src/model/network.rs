@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tombolo_netstate::object::port::HostAddress;
 
 use super::dns::{Forward, NetworkDns};
+use super::plugin::{IpamSpec, PluginPool};
 use crate::id::{Name, NetworkId};
 
 /// Which planner makes a network real.
@@ -20,6 +21,8 @@ pub enum Driver {
     Null,
     /// The host's own namespace.
     Host,
+    /// A plugin of others.
+    Remote,
 }
 
 /// How the outside reaches the endpoints of a network, and they it.
@@ -91,8 +94,14 @@ pub struct NetworkSpec {
     /// Its id in the engine that asked for it.
     #[serde(default)]
     pub engine: Option<String>,
-    /// As they were written, for showing.
+    /// As they were written: for showing, and for a plugin.
     pub options: BTreeMap<String, String>,
+    /// The plugin that makes it, where its driver is one.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// The plugin that hands its addresses out; we do where there is none.
+    #[serde(default)]
+    pub ipam: Option<IpamSpec>,
 }
 
 /// A subnet asked for.
@@ -148,12 +157,17 @@ pub struct Pool {
     pub gateway: Option<IpAddr>,
     /// Addresses kept out, by name.
     pub reserved: BTreeMap<String, IpAddr>,
+    /// Which pool of a plugin it is.
+    #[serde(default)]
+    pub plugin: Option<PluginPool>,
 }
 
 /// Where a network is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkState {
+    /// Stored while plugins are asked; nothing of it is made, and a restart takes it back.
+    Reserved,
     /// Stored, not yet acknowledged; withdrawn by a restart.
     Creating,
     /// In use.
@@ -181,9 +195,17 @@ pub struct Network {
     pub predefined: bool,
     /// Milliseconds since 1970.
     pub created_ms: u64,
+    /// The plugin that makes it may know of it.
+    #[serde(default)]
+    pub plugin_told: bool,
 }
 
 impl NetworkSpec {
+    /// Whether a plugin of others makes it or hands its addresses out.
+    pub fn has_plugin(&self) -> bool {
+        self.plugin.is_some() || self.ipam.is_some()
+    }
+
     /// How the outside reaches endpoints over a family.
     pub fn gateway_mode(&self, ipv6: bool) -> GatewayMode {
         if ipv6 {
@@ -204,6 +226,11 @@ impl NetworkSpec {
 }
 
 impl Network {
+    /// Whether its objects should exist.
+    pub fn is_made(&self) -> bool {
+        matches!(self.state, NetworkState::Creating | NetworkState::Ready)
+    }
+
     /// The pool that holds `ip`.
     pub fn pool_of(&self, ip: IpAddr) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.subnet.contains(&ip))

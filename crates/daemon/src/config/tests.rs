@@ -37,6 +37,7 @@ fn unknown_keys_are_refused_by_name_at_every_level() {
         "[bridge]\ncolour = 1",
         "[dns]\ncolour = 1",
         "[docker]\ncolour = 1",
+        "[plugins]\ncolour = 1",
         "[tcp]\nlisten = 'x'\ncolour = 1",
     ] {
         let error = parse(text).unwrap_err().to_string();

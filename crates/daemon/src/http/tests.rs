@@ -143,6 +143,9 @@ fn network() -> Network {
         interface_prefix: None,
         labels: [(text("a"), text("b"))].into(),
         options: [].into(),
+        ipam_driver: None,
+        ipam_options: Default::default(),
+        plugins: Vec::new(),
         state: NetworkState::Ready,
         endpoints: vec![EndpointSummary {
             id: text("4567"),

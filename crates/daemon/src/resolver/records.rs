@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tombolo_core::Controller;
+use tombolo_core::driver::resolver::has_names;
 use tombolo_core::driver::{links, netns_of, resolver};
-use tombolo_core::model::{Driver, Endpoint, Forward, Network, Sandbox};
+use tombolo_core::model::{Endpoint, Forward, Network, Sandbox};
 use tombolo_dns::limits::REGISTRATION_NAMES_MAX;
 use tombolo_dns::mdns::Responder;
 use tombolo_dns::name::HostName;
@@ -31,7 +32,7 @@ const _: () = assert!(ALIASES_MAX + USUAL_NAMES - 1 <= REGISTRATION_NAMES_MAX);
 /// All networks whose names can be asked for, in the order of their names.
 pub(crate) fn zones(controller: &Controller) -> Vec<(ZoneId, Zone)> {
     let networks = controller.networks();
-    let zones = networks.filter(|network| network.spec.driver == Driver::Bridge);
+    let zones = networks.filter(|network| has_names(network));
     let zones = zones.filter_map(|network| {
         let zone = Zone {
             name: network.spec.name.as_str().parse().ok()?,
@@ -51,7 +52,7 @@ pub(crate) fn entry(controller: &Controller, sandbox: &Sandbox, conf: &SandboxRe
     let attached: Vec<(&Network, &Endpoint)> = joined
         .into_iter()
         .filter(|(_, endpoint)| endpoint.attachment.is_some())
-        .filter(|(network, _)| network.spec.driver == Driver::Bridge)
+        .filter(|(network, _)| has_names(network))
         .collect();
     let services = services(sandbox);
     let registrations = attached

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use tombolo_api::types::{self, NetworkDnsConfig};
 use tombolo_api::{ApiError, ErrorCode};
+use tombolo_core::driver::resolver::has_names;
 use tombolo_core::id::SandboxId;
 use tombolo_core::model::{
     DnsSettings, Driver, Endpoint, Forward, Network, NetworkDns, NetworkSpec, ResolverAt, Sandbox,
@@ -178,7 +179,7 @@ fn code_name(code: ResponseCode) -> String {
 /// What a network says of names, as the API shows it.
 pub(crate) fn network_view(spec: &NetworkSpec) -> types::NetworkDns {
     let dns = &spec.dns;
-    let bridge = spec.driver == Driver::Bridge;
+    let bridge = matches!(spec.driver, Driver::Bridge | Driver::Remote);
     let resolver = match dns.resolver {
         ResolverAt::Sandbox => "sandbox",
         ResolverAt::Gateway => "gateway",
@@ -214,7 +215,7 @@ pub(crate) fn known_names(
         })
         .filter(|(_, network, endpoint)| {
             endpoint.attachment.is_some()
-                && network.spec.driver == Driver::Bridge
+                && has_names(network)
                 && wanted.is_none_or(|wanted| wanted.id == network.id)
         })
         .map(|(sandbox, network, endpoint)| name_view(sandbox, network, endpoint))

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use tombolo_api::types::{NetworkCreate, RouteConfig, SubnetConfig};
 use tombolo_core::ipam::{Family, SubnetWish};
-use tombolo_core::model::{Driver, GatewayMode, NetworkSpec, StaticRoute, SubnetPick, SubnetSpec};
+use tombolo_core::model::{
+    Driver, GatewayMode, IpamSpec, NetworkSpec, StaticRoute, SubnetPick, SubnetSpec,
+};
 use tombolo_core::{Code, Reject};
 
 use super::{address, name, names, publication, shown};
@@ -15,9 +17,13 @@ use super::{address, name, names, publication, shown};
 /// The spec of a network, with defaults filled in and options understood.
 pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Reject> {
     let options = std::mem::take(&mut create.options);
-    for (key, value) in &options {
-        apply_option(&mut create, key, value)?;
+    let plugin = is_plugin(&create.driver).then(|| create.driver.clone());
+    if plugin.is_none() {
+        for (key, value) in &options {
+            apply_option(&mut create, key, value)?;
+        }
     }
+    let ipam = ipam(&mut create)?;
     let mut subnets = Vec::with_capacity(create.subnets.len());
     let (mut ipv4, mut ipv6) = (create.ipv4, create.ipv6);
     for config in create.subnets {
@@ -40,7 +46,7 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
     let routes: Result<Vec<StaticRoute>, Reject> = create.routes.into_iter().map(route).collect();
     Ok(NetworkSpec {
         name: name(&create.name)?,
-        driver: driver(&create.driver)?,
+        driver: driver(&create.driver),
         subnets,
         ipv4: ipv4.unwrap_or(true),
         ipv6: ipv6.unwrap_or(false),
@@ -66,6 +72,8 @@ pub(crate) fn network_spec(mut create: NetworkCreate) -> Result<NetworkSpec, Rej
         labels: create.labels,
         engine: None,
         options,
+        plugin,
+        ipam,
     })
 }
 
@@ -142,16 +150,40 @@ fn parsed<T: FromStr>(key: &str, value: &str) -> Result<T, Reject> {
     })
 }
 
-fn driver(text: &str) -> Result<Driver, Reject> {
+/// A name that is none of ours is a plugin's, which is looked for when the network is made.
+fn driver(text: &str) -> Driver {
     match text {
-        "bridge" => Ok(Driver::Bridge),
-        "null" | "none" => Ok(Driver::Null),
-        "host" => Ok(Driver::Host),
-        _ => Err(
-            Reject::new(Code::UnknownOption, shown(text), "no driver has this name")
-                .hint("the drivers are bridge, null and host"),
-        ),
+        "bridge" => Driver::Bridge,
+        "null" | "none" => Driver::Null,
+        "host" => Driver::Host,
+        _ => Driver::Remote,
     }
+}
+
+/// Whether a driver's name means a plugin.
+pub(crate) fn is_plugin(text: &str) -> bool {
+    driver(text) == Driver::Remote
+}
+
+/// The plugin that hands out addresses, if one does.
+fn ipam(create: &mut NetworkCreate) -> Result<Option<IpamSpec>, Reject> {
+    let options = std::mem::take(&mut create.ipam_options);
+    let refuse =
+        |message: &str| Reject::new(Code::InvalidCombination, shown(&create.name), message);
+    let Some(plugin) = create.ipam_driver.take() else {
+        return match options.is_empty() {
+            true => Ok(None),
+            false => Err(
+                refuse("options of an address plugin are given, and no plugin")
+                    .hint("name the plugin with `--ipam-driver`"),
+            ),
+        };
+    };
+    if !matches!(driver(&create.driver), Driver::Bridge | Driver::Remote) {
+        return Err(refuse("networks of this driver have no addresses")
+            .hint("leave the address plugin out"));
+    }
+    Ok(Some(IpamSpec { plugin, options }))
 }
 
 fn gateway_mode(text: Option<&str>) -> Result<GatewayMode, Reject> {

@@ -10,8 +10,9 @@ use tombolo_api::types::{
 };
 use tombolo_core::Controller;
 use tombolo_core::controller::{ExplainedObject, ObjectState};
+use tombolo_core::driver::remote;
 use tombolo_core::model::{
-    Driver, Endpoint, Network, NetworkState, Pool, Sandbox, SandboxNetns, SandboxState,
+    Driver, Endpoint, Network, NetworkSpec, NetworkState, Pool, Sandbox, SandboxNetns, SandboxState,
 };
 use tombolo_netstate::{Edge, Key, Mac, Op};
 
@@ -38,7 +39,7 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
     types::Network {
         id: network.id.to_string(),
         name: spec.name.to_string(),
-        driver: driver_word(spec.driver).to_owned(),
+        driver: driver_name(spec).to_owned(),
         subnets: network
             .pools
             .iter()
@@ -64,6 +65,12 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
         interface_prefix: bridge.then(|| spec.interface_prefix.clone()),
         labels: spec.labels.clone(),
         options: spec.options.clone(),
+        ipam_driver: spec.ipam.as_ref().map(|ipam| ipam.plugin.clone()),
+        ipam_options: spec
+            .ipam
+            .as_ref()
+            .map_or_else(Default::default, |ipam| ipam.options.clone()),
+        plugins: Vec::new(),
         state: network_state(controller, network),
         endpoints: controller
             .endpoints_of_network(network.id)
@@ -75,7 +82,6 @@ pub(crate) fn network(controller: &Controller, network: &Network) -> types::Netw
 
 pub(crate) fn endpoint(controller: &Controller, endpoint: &Endpoint) -> types::Endpoint {
     let network = controller.network(endpoint.network);
-    let bridge = network.is_some_and(|n| n.spec.driver == Driver::Bridge);
     let has = |ipv6: bool| {
         endpoint
             .addresses
@@ -84,7 +90,10 @@ pub(crate) fn endpoint(controller: &Controller, endpoint: &Endpoint) -> types::E
     };
     let gateways = [false, true].into_iter().filter(|ipv6| has(*ipv6));
     let gateways = gateways
-        .filter_map(|ipv6| network?.gateway(ipv6))
+        .filter_map(|ipv6| match network?.spec.driver {
+            Driver::Remote => remote::default_gateway(endpoint, ipv6),
+            _ => network?.gateway(ipv6),
+        })
         .map(|ip| ip.to_string());
     types::Endpoint {
         id: endpoint.id.to_string(),
@@ -96,7 +105,7 @@ pub(crate) fn endpoint(controller: &Controller, endpoint: &Endpoint) -> types::E
         sandbox: named_sandbox(controller, endpoint),
         addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
         gateways: gateways.collect(),
-        mac: bridge.then(|| Mac(endpoint.mac).to_string()),
+        mac: known_mac(network, endpoint),
         interface: endpoint.attachment.as_ref().map(|a| a.interface.clone()),
         host_interface: controller
             .host_interface(endpoint)
@@ -228,12 +237,31 @@ pub(crate) fn object(object: ExplainedObject) -> ObjectView {
     }
 }
 
-pub(crate) fn driver_word(driver: Driver) -> &'static str {
+/// What people call the driver of a network: a plugin by its name.
+pub(crate) fn driver_name(spec: &NetworkSpec) -> &str {
+    match &spec.plugin {
+        Some(plugin) => plugin,
+        None => driver_word(spec.driver),
+    }
+}
+
+fn driver_word(driver: Driver) -> &'static str {
     match driver {
         Driver::Bridge => "bridge",
         Driver::Null => "null",
         Driver::Host => "host",
+        Driver::Remote => "remote",
     }
+}
+
+/// The hardware address of an endpoint, where it is known.
+fn known_mac(network: Option<&Network>, endpoint: &Endpoint) -> Option<String> {
+    let mac = match network?.spec.driver {
+        Driver::Bridge => Some(endpoint.mac),
+        Driver::Remote => endpoint.chosen_mac(),
+        Driver::Null | Driver::Host => None,
+    };
+    mac.map(|mac| Mac(mac).to_string())
 }
 
 fn summary(controller: &Controller, endpoint: &Endpoint) -> EndpointSummary {
@@ -242,7 +270,12 @@ fn summary(controller: &Controller, endpoint: &Endpoint) -> EndpointSummary {
         name: endpoint.name.to_string(),
         sandbox: named_sandbox(controller, endpoint),
         addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
-        mac: Some(Mac(endpoint.mac).to_string()),
+        mac: match controller.network(endpoint.network) {
+            Some(network) if network.spec.driver == Driver::Remote => {
+                known_mac(Some(network), endpoint)
+            }
+            _ => Some(Mac(endpoint.mac).to_string()),
+        },
         state: endpoint_state(endpoint),
     }
 }
@@ -267,7 +300,9 @@ fn network_state(controller: &Controller, network: &Network) -> types::NetworkSt
     match network.state {
         NetworkState::Deleting => types::NetworkState::Leaving,
         NetworkState::Ready if controller.is_intact(network.id) => types::NetworkState::Ready,
-        NetworkState::Ready | NetworkState::Creating => types::NetworkState::Degraded,
+        NetworkState::Ready | NetworkState::Creating | NetworkState::Reserved => {
+            types::NetworkState::Degraded
+        }
     }
 }
 

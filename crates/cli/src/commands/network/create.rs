@@ -21,7 +21,7 @@ const GATEWAY_MODES: [&str; 4] = ["nat", "routed", "nat-unprotected", "isolated"
 pub(crate) struct CreateArgs {
     /// Its name
     pub(crate) name: String,
-    /// Its driver: bridge, null or host
+    /// Its driver: bridge, null, host, or the name of a plugin
     #[arg(short, long, default_value = "bridge")]
     pub(crate) driver: String,
     #[command(flatten)]
@@ -29,6 +29,12 @@ pub(crate) struct CreateArgs {
     /// Option of the driver, such as com.docker.network.bridge.name=br0
     #[arg(short, long = "opt", value_name = "KEY=VALUE", value_parser = value::key_value)]
     options: Vec<KeyValue>,
+    /// Plugin that hands out its subnets and addresses, in place of the daemon
+    #[arg(long, value_name = "NAME")]
+    ipam_driver: Option<String>,
+    /// Option of that plugin
+    #[arg(long = "ipam-opt", value_name = "KEY=VALUE", value_parser = value::key_value, requires = "ipam_driver")]
+    ipam_options: Vec<KeyValue>,
     #[command(flatten)]
     addresses: AddressArgs,
     #[command(flatten)]
@@ -149,6 +155,8 @@ impl CreateArgs {
             interface_prefix: behaviour.interface_prefix,
             labels: self.labels.into_map(),
             options: value::into_map(self.options),
+            ipam_driver: self.ipam_driver,
+            ipam_options: value::into_map(self.ipam_options),
             ..NetworkCreate::new(self.name)
         })
     }

@@ -327,6 +327,8 @@ fn every_reason_is_tried() {
         Code::Ipv6Disabled,
         Code::Kernel,
         Code::Store,
+        Code::PluginUnavailable,
+        Code::PluginRefused,
     ];
     for code in Code::ALL {
         let tried = CASES.iter().any(|(_, _, given)| given == code);

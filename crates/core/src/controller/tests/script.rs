@@ -188,6 +188,8 @@ fn plain(name: &str) -> NetworkSpec {
         routes: vec![],
         interface_prefix: "eth".to_owned(),
         engine: None,
+        plugin: None,
+        ipam: None,
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
     }

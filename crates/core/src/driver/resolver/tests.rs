@@ -32,6 +32,7 @@ fn network(number: u128, resolver: ResolverAt) -> Network {
         ranges: vec![],
         gateway: Some(ip(&gateway)),
         reserved: BTreeMap::new(),
+        plugin: None,
     };
     let mut spec = old_spec();
     spec.ipv6 = true;
@@ -48,6 +49,7 @@ fn network(number: u128, resolver: ResolverAt) -> Network {
         state: NetworkState::Ready,
         predefined: false,
         created_ms: 0,
+        plugin_told: false,
     }
 }
 
@@ -78,6 +80,7 @@ fn endpoint(order: u32, attached: bool) -> Endpoint {
         epoch: 0,
         fresh: false,
         deleting: false,
+        plugin: None,
     }
 }
 

@@ -1,0 +1,347 @@
+//! Addresses that plugins hand out.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tombolo_core::driver::names;
+use tombolo_core::id::{EndpointId, NetworkId};
+use tombolo_core::model::{
+    EndpointSpec, GatewayMode, IpamSpec, Network, PluginPool, Pool, SubnetPick, SubnetSpec,
+};
+use tombolo_core::{Code, PluginCommand, Reject};
+use tombolo_netstate::Mac;
+
+use super::plugins::Plugin;
+use super::{Remote, note, translate};
+use crate::limits::PLUGIN_POOLS_TRIED;
+use crate::plugin::wire::Done;
+use crate::plugin::wire::ipam::{
+    ADDRESS_TYPE_GATEWAY, AddressSpaces, DATA_GATEWAY, ENDPOINT_NAME, REQUEST_ADDRESS_TYPE,
+    ReleaseAddressRequest, ReleasePoolRequest, RequestAddressRequest, RequestAddressResponse,
+    RequestPoolRequest, RequestPoolResponse,
+};
+use crate::plugin::wire::method::{Method, Subsystem};
+use crate::plugin::wire::options::MAC_ADDRESS;
+
+impl Remote {
+    /// Asks the plugin of a network, if it has one for addresses, for a pool of each family.
+    pub(super) async fn request_pools(&self, id: NetworkId) -> Result<(), Reject> {
+        let network = self.network(id)?;
+        let Some(ipam) = network.spec.ipam.clone() else {
+            return Ok(());
+        };
+        let plugin = self
+            .plugins
+            .open(&ipam.plugin, Subsystem::IpamDriver)
+            .await?;
+        for wanted in wanted_pools(&network) {
+            if wanted.ranges.len() > 1 {
+                let message = "a plugin takes one range of addresses for each subnet";
+                return Err(
+                    Reject::new(Code::InvalidCombination, &network.spec.name, message)
+                        .hint("name one range"),
+                );
+            }
+            self.request_pool(&network, (&plugin, &ipam), &wanted)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn request_pool(
+        &self,
+        network: &Network,
+        (plugin, ipam): (&Plugin, &IpamSpec),
+        wanted: &SubnetSpec,
+    ) -> Result<(), Reject> {
+        let spaces = plugin.call_if_there(Method::GetDefaultAddressSpaces, None::<&Done>);
+        let spaces: AddressSpaces = spaces.await?.unwrap_or_default();
+        let request = RequestPoolRequest {
+            address_space: spaces.local,
+            pool: wanted
+                .subnet
+                .map_or_else(String::new, |net| net.to_string()),
+            sub_pool: wanted
+                .ranges
+                .first()
+                .map_or_else(String::new, ToString::to_string),
+            options: ipam.options.clone(),
+            v6: wanted.is_ipv6(),
+        };
+        let (answer, subnet) = self.free_pool(plugin, &request).await?;
+        let mut pool = Pool {
+            subnet,
+            ranges: wanted.ranges.clone(),
+            gateway: None,
+            reserved: Default::default(),
+            plugin: Some(PluginPool {
+                id: answer.pool_id.clone(),
+                space: request.address_space.clone(),
+                requested: Vec::new(),
+            }),
+        };
+        if let Err(reject) = self.note_pool(network.id, &pool).await {
+            note(
+                "releasing a pool",
+                release_pool(plugin, &answer.pool_id).await,
+            );
+            return Err(reject);
+        }
+        let offered = answer.data.get(DATA_GATEWAY);
+        let mode = network.spec.gateway_mode(wanted.is_ipv6());
+        let needs_one = offered.is_none() && mode != GatewayMode::Isolated;
+        if let Some(text) = offered {
+            let ip = translate::host_of(text).map_err(|text| plugin.senseless(text))?;
+            pool.gateway = Some(ip);
+        }
+        if wanted.gateway.is_some() || needs_one {
+            let kind = [(REQUEST_ADDRESS_TYPE, ADDRESS_TYPE_GATEWAY.to_owned())];
+            let options = translate::options(kind);
+            let ip = request_address(plugin, &answer.pool_id, (wanted.gateway, options)).await?;
+            pool.gateway = Some(ip.addr());
+            note_requested(&mut pool, ip.addr());
+        }
+        self.note_pool(network.id, &pool).await?;
+        for (name, ip) in &wanted.reserved {
+            let wish = (Some(*ip), Default::default());
+            let ip = request_address(plugin, &answer.pool_id, wish).await?;
+            note_requested(&mut pool, ip.addr());
+            pool.reserved.insert(name.clone(), ip.addr());
+            self.note_pool(network.id, &pool).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_pool(&self, network: NetworkId, pool: &Pool) -> Result<(), Reject> {
+        let command = PluginCommand::NotePool(network, Box::new(pool.clone()));
+        self.order(command).await.map(drop)
+    }
+
+    /// A pool that overlaps nothing. One that was not asked for by its subnet and does is held until another was found,
+    /// as the plugin would offer it again; it is not asked for ever.
+    async fn free_pool(
+        &self,
+        plugin: &Plugin,
+        request: &RequestPoolRequest,
+    ) -> Result<(RequestPoolResponse, IpNet), Reject> {
+        let mut held = Vec::new();
+        let mut found = None;
+        for _ in 0..PLUGIN_POOLS_TRIED {
+            match self.try_pool(plugin, request).await {
+                Ok((answer, _, false)) => held.push(answer.pool_id),
+                Ok((answer, subnet, true)) => {
+                    found = Some(Ok((answer, subnet)));
+                    break;
+                }
+                Err(reject) => {
+                    found = Some(Err(reject));
+                    break;
+                }
+            }
+        }
+        for pool_id in held {
+            note("releasing a pool", release_pool(plugin, &pool_id).await);
+        }
+        found.unwrap_or_else(|| {
+            let message = format!(
+                "each of {PLUGIN_POOLS_TRIED} pools that the plugin offered overlaps another network or a route of the host"
+            );
+            Err(plugin.senseless(message))
+        })
+    }
+
+    /// One pool, and whether it can be used.
+    async fn try_pool(
+        &self,
+        plugin: &Plugin,
+        request: &RequestPoolRequest,
+    ) -> Result<(RequestPoolResponse, IpNet, bool), Reject> {
+        let answer: RequestPoolResponse = plugin.call(Method::RequestPool, request).await?;
+        let subnet: Option<IpNet> = answer.pool.parse().ok();
+        let subnet = subnet.filter(|net| net.addr().is_ipv6() == request.v6);
+        let Some(subnet) = subnet.filter(|_| !answer.pool_id.is_empty()) else {
+            let (id, pool) = (&answer.pool_id, &answer.pool);
+            let reject = plugin.senseless(format!("{pool:?} with the id {id:?} is no such pool"));
+            if !id.is_empty() {
+                note("releasing a pool", release_pool(plugin, id).await);
+            }
+            return Err(reject);
+        };
+        let subnet = subnet.trunc();
+        let asked = !request.pool.is_empty();
+        let free = asked || self.shared.look(|records| records.is_free_subnet(subnet));
+        Ok((answer, subnet, free))
+    }
+
+    /// Gives pools and the network's own addresses back; the first failure is told.
+    pub(super) async fn release_pools(&self, network: &Network) -> Result<(), Reject> {
+        let Some(ipam) = &network.spec.ipam else {
+            return Ok(());
+        };
+        if network.pools.is_empty() {
+            return Ok(());
+        }
+        let plugin = self
+            .plugins
+            .open(&ipam.plugin, Subsystem::IpamDriver)
+            .await?;
+        let mut outcome = Ok(());
+        for pool in network.pools.iter().rev() {
+            let Some(of) = &pool.plugin else { continue };
+            for address in &of.requested {
+                let released = release_address(&plugin, &of.id, *address).await;
+                outcome = outcome.and(released);
+            }
+            outcome = outcome.and(release_pool(&plugin, &of.id).await);
+        }
+        outcome
+    }
+
+    /// What must be decided of an endpoint before its addresses are asked for.
+    pub(super) async fn prepare_spec(
+        &self,
+        network: &Network,
+        (id, spec): (EndpointId, &mut EndpointSpec),
+    ) -> Result<(), Reject> {
+        let Some(ipam) = &network.spec.ipam else {
+            return Ok(());
+        };
+        let plugin = self
+            .plugins
+            .open(&ipam.plugin, Subsystem::IpamDriver)
+            .await?;
+        if plugin.ipam_capabilities().await?.requires_mac_address && spec.mac.is_none() {
+            spec.mac = Some(names::mac(&[b"asked", &id.0.to_be_bytes()]).0);
+        }
+        Ok(())
+    }
+
+    /// Asks for the addresses of an endpoint, one of each family that its network has.
+    pub(super) async fn request_addresses(&self, id: EndpointId) -> Result<(), Reject> {
+        let (network, endpoint) = self.endpoint(id)?;
+        let Some(ipam) = &network.spec.ipam else {
+            return Ok(());
+        };
+        let plugin = self
+            .plugins
+            .open(&ipam.plugin, Subsystem::IpamDriver)
+            .await?;
+        for ipv6 in [false, true] {
+            let of_family = |pool: &&Pool| pool.subnet.addr().is_ipv6() == ipv6;
+            let mut asked = endpoint.spec.addresses.iter();
+            let asked = asked.find(|ip| ip.is_ipv6() == ipv6).copied();
+            let holds = |pool: &&Pool| asked.is_none_or(|ip| pool.subnet.contains(&ip));
+            let pools = network.pools.iter().filter(of_family);
+            let Some(pool) = pools.clone().find(holds).or_else(|| pools.clone().next()) else {
+                continue;
+            };
+            let Some(of) = &pool.plugin else { continue };
+            let mut options = translate::options([(ENDPOINT_NAME, endpoint.name.to_string())]);
+            if plugin.ipam_capabilities().await?.requires_mac_address {
+                let mac = Mac(endpoint.spec.mac.unwrap_or(endpoint.mac)).to_string();
+                options.insert(MAC_ADDRESS.to_owned(), mac);
+            }
+            let address = request_address(&plugin, &of.id, (asked, options)).await?;
+            let noted = self.order(PluginCommand::NoteAddress(id, address)).await;
+            if let Err(reject) = noted {
+                let released = release_address(&plugin, &of.id, address.addr()).await;
+                note("releasing an address", released);
+                return Err(reject);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the addresses of an endpoint back; the first failure is told.
+    pub(super) async fn release_addresses(&self, id: EndpointId) -> Result<(), Reject> {
+        let (network, endpoint) = self.endpoint(id)?;
+        let Some(ipam) = &network.spec.ipam else {
+            return Ok(());
+        };
+        if endpoint.addresses.is_empty() {
+            return Ok(());
+        }
+        let plugin = self
+            .plugins
+            .open(&ipam.plugin, Subsystem::IpamDriver)
+            .await?;
+        let mut outcome = Ok(());
+        for address in endpoint.addresses.iter().map(IpNet::addr) {
+            let pool = network.pool_of(address);
+            let Some(of) = pool.and_then(|pool| pool.plugin.as_ref()) else {
+                continue;
+            };
+            outcome = outcome.and(release_address(&plugin, &of.id, address).await);
+        }
+        outcome
+    }
+}
+
+/// The pools that a network is to have: what the user said, and one of each other family that is on.
+fn wanted_pools(network: &Network) -> Vec<SubnetSpec> {
+    let mut wanted = Vec::new();
+    for (on, ipv6) in [(network.spec.ipv4, false), (network.spec.ipv6, true)] {
+        let subnets = network.spec.subnets.iter();
+        let named: Vec<_> = subnets.filter(|s| s.is_ipv6() == ipv6).cloned().collect();
+        if named.is_empty() && on {
+            let pick = SubnetPick { ipv6, size: None };
+            wanted.push(SubnetSpec {
+                pick,
+                ..SubnetSpec::default()
+            });
+        }
+        wanted.extend(named);
+    }
+    wanted
+}
+
+fn note_requested(pool: &mut Pool, address: IpAddr) {
+    if let Some(of) = &mut pool.plugin {
+        of.requested.push(address);
+    }
+}
+
+async fn request_address(
+    plugin: &Plugin,
+    pool_id: &str,
+    (address, options): (Option<IpAddr>, std::collections::BTreeMap<String, String>),
+) -> Result<IpNet, Reject> {
+    let request = RequestAddressRequest {
+        pool_id: pool_id.to_owned(),
+        address: address.map_or_else(String::new, |ip| ip.to_string()),
+        options,
+    };
+    let answer: RequestAddressResponse = plugin.call(Method::RequestAddress, &request).await?;
+    let said: Result<IpNet, _> = answer.address.parse();
+    let said = said.map_err(|_| {
+        let text = &answer.address;
+        plugin.senseless(format!("{text:?} is no address with its prefix length"))
+    })?;
+    match address {
+        Some(asked) if asked != said.addr() => {
+            note(
+                "releasing an address",
+                release_address(plugin, pool_id, said.addr()).await,
+            );
+            Err(plugin.senseless(format!("{asked} was asked for, and {said} answered")))
+        }
+        _ => Ok(said),
+    }
+}
+
+async fn release_address(plugin: &Plugin, pool_id: &str, address: IpAddr) -> Result<(), Reject> {
+    let request = ReleaseAddressRequest {
+        pool_id: pool_id.to_owned(),
+        address: address.to_string(),
+    };
+    let answer = plugin.call(Method::ReleaseAddress, &request).await;
+    answer.map(|Done {}| ())
+}
+
+async fn release_pool(plugin: &Plugin, pool_id: &str) -> Result<(), Reject> {
+    let request = ReleasePoolRequest {
+        pool_id: pool_id.to_owned(),
+    };
+    let answer = plugin.call(Method::ReleasePool, &request).await;
+    answer.map(|Done {}| ())
+}
