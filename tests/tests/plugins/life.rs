@@ -1,0 +1,355 @@
+//! Networks, sandboxes and endpoints from beginning to end.
+
+use std::net::{IpAddr, UdpSocket};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tombolo_lab::node::wait_until;
+use tombolo_tests::Place;
+use tombolo_tests::stage::PATIENCE;
+
+use super::scene::Scene;
+
+const MAKE: &[&str] = &[
+    "Plugin.Activate",
+    "NetworkDriver.GetCapabilities",
+    "NetworkDriver.CreateNetwork",
+];
+const ATTACH: &[&str] = &[
+    "NetworkDriver.CreateEndpoint",
+    "NetworkDriver.Join",
+    "NetworkDriver.ProgramExternalConnectivity",
+    "NetworkDriver.EndpointOperInfo",
+];
+const DETACH: &[&str] = &[
+    "NetworkDriver.RevokeExternalConnectivity",
+    "NetworkDriver.Leave",
+    "NetworkDriver.DeleteEndpoint",
+];
+
+/// Asserts that a sandbox is told the IPv4 address of another by its name, which has one letter (RFC 1035, section 4).
+#[track_caller]
+fn assert_resolves(from: &Place, name: &str, to: &Place) {
+    let head = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1];
+    let question = [&head[..], name.as_bytes(), &[0, 0, 1, 0, 1]].concat();
+    let answer = from.inside(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket of the sandbox");
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket of the sandbox");
+        socket
+            .send_to(&question, "127.0.0.11:53")
+            .expect("a socket of the sandbox");
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer).expect("a socket of the sandbox");
+        answer[..length].to_vec()
+    });
+    let IpAddr::V4(address) = to.v4() else {
+        panic!("an IPv4 address");
+    };
+    let found = answer.windows(4).any(|bytes| bytes == address.octets());
+    assert!(found, "{name}: {answer:?}");
+}
+
+#[test]
+fn sandboxes_on_a_plugins_network_reach_each_other() {
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    let before = scene.links();
+    scene.network(
+        "far",
+        "--subnet 10.9.0.0/24 --ipv6 --subnet fd09::/64 -o prefix=lan",
+    );
+    scene.assert_asked(MAKE);
+    let a = scene.sandbox("a", "--network far");
+    scene.assert_asked(ATTACH);
+    let b = scene.sandbox("b", "--network far");
+    a.assert_reaches(&b);
+    b.assert_reaches(&a);
+    assert!(a.pings("10.9.0.1".parse().unwrap()) && a.pings("fd09::1".parse().unwrap()));
+    let routes = a.ok("ip route");
+    assert!(routes.contains("default via 10.9.0.1 dev lan0"), "{routes}");
+    assert_resolves(&a, "b", &b);
+    scene.assert_in_place();
+    scene.asked();
+    scene.ok("network disconnect far b");
+    scene.assert_asked(DETACH);
+    scene.ok("sandbox rm b");
+    scene.assert_asked(&[]);
+    scene.ok("sandbox rm a");
+    scene.assert_asked(DETACH);
+    scene.ok("network rm far");
+    scene.assert_asked(&["NetworkDriver.DeleteNetwork"]);
+    scene.assert_nothing_left(&before);
+}
+
+#[test]
+fn a_stopped_sandbox_is_taken_out_and_comes_back_with_its_address() {
+    let Some(mut scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    let a = scene.sandbox("a", "--network far");
+    scene.asked();
+    scene.ok("sandbox stop a");
+    scene.assert_asked(DETACH);
+    scene.ok("sandbox start a");
+    scene.assert_asked(ATTACH);
+    let again = scene.place("a");
+    assert_eq!(again.v4(), a.v4());
+    assert!(again.pings("10.9.0.1".parse().unwrap()));
+    // The facts are in the records: a new daemon asks nothing.
+    scene.stage.kill().unwrap();
+    scene.start_anew();
+    assert!(scene.place("a").pings("10.9.0.1".parse().unwrap()));
+    scene.assert_in_place();
+    scene.assert_asked(&[]);
+    // Somebody takes the address away.
+    scene.place("a").ok("ip address flush dev eth0");
+    scene.ok("repair");
+    scene.ok("repair");
+    assert!(scene.place("a").pings("10.9.0.1".parse().unwrap()));
+    scene.ok("sandbox rm a");
+    assert_eq!(
+        scene.asked(),
+        [&["Plugin.Activate"], DETACH].concat(),
+        "the daemon makes sure of a plugin that it has not met"
+    );
+}
+
+#[test]
+fn the_way_out_changes_between_networks_of_plugins_and_ours() {
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.ok("network create --subnet 10.10.0.0/24 near");
+    let a = scene.sandbox("a", "--network near --network far -p 8080:80");
+    let methods = scene.asked();
+    // By the order of names the plugin's network is the way out; its plugin publishes.
+    assert!(methods.ends_with(&ATTACH.map_owned()), "{methods:?}");
+    assert!(a.ok("ip route").contains("default via 10.9.0.1"));
+    let elements = scene.shell("nft list map inet tombolo publish_any4 2>/dev/null; true");
+    assert!(!elements.contains("8080"), "{elements}");
+    scene.ok("network disconnect far a");
+    assert!(a.ok("ip route").contains("default via 10.10.0.1"));
+    scene.asked();
+    scene.ok("network connect far a");
+    scene.assert_asked(ATTACH);
+    scene.ok("sandbox rm a");
+}
+
+trait MapOwned {
+    fn map_owned(&self) -> Vec<String>;
+}
+
+impl MapOwned for [&str] {
+    fn map_owned(&self) -> Vec<String> {
+        self.iter().map(|word| (*word).to_owned()).collect()
+    }
+}
+
+#[test]
+fn a_request_in_the_middle_is_undone_after_the_daemon_was_killed() {
+    let Some(mut scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    let before = scene.links();
+    scene.asked();
+    scene.misbehave("Join hang 30");
+    let mut asking = scene.stage.tombolo_command();
+    asking.args(["sandbox", "create", "--name", "a", "--network", "far"]);
+    let mut asking = asking
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let joins = || {
+        scene
+            .plugin
+            .methods(&scene.stage)
+            .iter()
+            .any(|m| m.ends_with("Join"))
+    };
+    assert!(
+        wait_until(PATIENCE, joins),
+        "{:?}",
+        scene.plugin.methods(&scene.stage)
+    );
+    scene.misbehave("");
+    scene.stage.kill().unwrap();
+    drop(asking.wait());
+    scene.start_anew();
+    let clean = || scene.ok("endpoint ls -q").is_empty() && scene.links() == before;
+    assert!(
+        wait_until(Duration::from_secs(30), clean),
+        "{}",
+        scene.links()
+    );
+    scene.assert_nothing_left(&before);
+    scene.sandbox("a", "--network far");
+}
+
+#[test]
+fn a_plugin_that_is_gone_is_told_of_and_what_it_made_can_be_removed() {
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.sandbox("a", "--network far");
+    let shown = scene.ok("network inspect far");
+    assert!(
+        shown.contains("\"plugins\"") && shown.contains("peer.sock"),
+        "{shown}"
+    );
+    assert!(shown.contains("\"answers\": true"), "{shown}");
+    scene.plugin.stop(&scene.stage);
+    let told = scene.tries("doctor");
+    assert!(
+        told.stdout
+            .contains("plugin peer of network far does not answer"),
+        "{told:?}"
+    );
+    let shown = scene.ok("network inspect far");
+    assert!(
+        shown.contains("\"answers\": false") && shown.contains("last_error"),
+        "{shown}"
+    );
+    scene.assert_refused("sandbox create --network far", 4, &["peer"]);
+    // What is not of the plugin goes on, and what is can be removed.
+    scene.ok("network create --subnet 10.10.0.0/24 near");
+    scene.sandbox("b", "--network near");
+    scene.ok("sandbox rm a");
+    let removed = scene.tries("network rm far");
+    assert!(removed.stderr.contains("is removed here"), "{removed:?}");
+    assert!(!scene.ok("network ls").contains("far"));
+}
+
+#[test]
+fn an_endpoint_alone_joins_and_leaves_and_keeps_its_address() {
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    let before = scene.links();
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.ok("sandbox create --name a");
+    scene.asked();
+    scene.ok("endpoint create --name e --ip 10.9.0.7 --mac-address 02:00:00:00:00:07 far");
+    scene.assert_asked(&[]);
+    scene.ok("endpoint join far/e a");
+    let create = scene.plugin.calls(&scene.stage).remove(0);
+    assert_eq!(create.request["Interface"]["Address"], "10.9.0.7/24");
+    assert_eq!(
+        create.request["Interface"]["MacAddress"],
+        "02:00:00:00:00:07"
+    );
+    scene.assert_asked(ATTACH);
+    let a = scene.place("a");
+    assert!(a.ok("ip link show eth0").contains("02:00:00:00:00:07"));
+    assert!(a.pings("10.9.0.1".parse().unwrap()));
+    scene.ok("endpoint leave far/e");
+    scene.assert_asked(DETACH);
+    assert!(scene.ok("endpoint inspect far/e").contains("10.9.0.7"));
+    scene.ok("sandbox rm a");
+    let pruned = scene.ok("system prune -f");
+    assert!(pruned.contains("far") && pruned.contains('e'), "{pruned}");
+    assert_eq!(scene.links(), before);
+}
+
+#[test]
+fn ports_are_the_plugins_to_publish() {
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.asked();
+    scene.sandbox(
+        "a",
+        "--network far -p 192.0.2.1:8080-8081:80-81 -p 5353:53/udp --expose 9000",
+    );
+    let calls = scene.plugin.calls(&scene.stage);
+    let program = calls
+        .iter()
+        .find(|call| call.method.ends_with("ProgramExternalConnectivity"))
+        .unwrap();
+    let ports = &program.request["Options"]["com.docker.network.portmap"];
+    let text = ports.to_string();
+    for word in [
+        "\"Port\":81",
+        "\"HostPort\":8081",
+        "\"Proto\":17",
+        "\"HostPort\":5353",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let exposed = &program.request["Options"]["com.docker.network.endpoint.exposedports"];
+    assert!(exposed.to_string().contains("9000"), "{exposed}");
+    scene.assert_refused(
+        "publish add a 8888:88",
+        2,
+        &["a plugin publishes its ports"],
+    );
+}
+
+#[test]
+fn a_sandbox_whose_namespace_vanishes_is_forgotten_by_the_plugin() {
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    let before = scene.links();
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.shell("ip netns add theirs");
+    scene.ok("sandbox create --name a --netns /run/netns/theirs --network far");
+    scene.asked();
+    scene.shell("ip netns del theirs");
+    let told = || {
+        let methods = scene.plugin.methods(&scene.stage);
+        methods
+            .iter()
+            .any(|method| method.ends_with("DeleteEndpoint"))
+    };
+    assert!(
+        wait_until(PATIENCE, told),
+        "{:?}",
+        scene.plugin.methods(&scene.stage)
+    );
+    scene.ok("sandbox rm a");
+    scene.ok("network rm far");
+    assert!(wait_until(PATIENCE, || scene.links() == before));
+}
+
+/// The namespace of a sandbox that was not finished goes, and the plugin's link in it is given back before.
+#[test]
+fn what_a_killed_daemon_had_taken_is_given_back() {
+    let Some(mut scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.asked();
+    // Asked when the link is in the sandbox already.
+    scene.misbehave("EndpointOperInfo hang 30");
+    let mut asking = scene.stage.tombolo_command();
+    asking.args(["sandbox", "create", "--name", "a", "--network", "far"]);
+    let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut asking = asking.spawn().unwrap();
+    let asked = || {
+        let methods = scene.plugin.methods(&scene.stage);
+        methods.iter().any(|method| method.ends_with("OperInfo"))
+    };
+    assert!(wait_until(PATIENCE, asked));
+    assert!(!scene.links().contains("vp-"), "{}", scene.links());
+    scene.misbehave("DeleteEndpoint error it rains");
+    scene.stage.kill().unwrap();
+    drop(asking.wait());
+    scene.start_anew();
+    let back = || scene.links().contains("vp-") && scene.ok("endpoint ls -q").is_empty();
+    assert!(
+        wait_until(Duration::from_secs(30), back),
+        "{}",
+        scene.links()
+    );
+    assert_eq!(scene.ok("sandbox ls -q"), "");
+    assert_eq!(scene.shell("ls /run/tombolo/netns"), "");
+}

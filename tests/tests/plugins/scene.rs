@@ -1,0 +1,89 @@
+//! A machine with our daemon and a plugin of other people.
+
+use std::ops::{Deref, DerefMut};
+
+use tombolo_tests::Stage;
+use tombolo_tests::peers::Plugin;
+
+/// Flags of our daemon: no call takes long, so that a plugin that hangs does not make a test slow.
+pub(crate) const FLAGS: &[&str] = &["--plugin-call-timeout-seconds", "2"];
+
+/// A machine with both.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) stage: Stage,
+    pub(crate) plugin: Plugin,
+}
+
+impl Scene {
+    /// None where this machine cannot have it, which is then told.
+    #[track_caller]
+    pub(crate) fn start() -> Option<Self> {
+        let stage = Stage::start_with(FLAGS)?;
+        let plugin = Plugin::start(&stage, "peer")?;
+        Some(Self { stage, plugin })
+    }
+
+    /// Starts the daemon again, after it was killed.
+    #[track_caller]
+    pub(crate) fn start_anew(&mut self) {
+        let started = self.stage.start_with(FLAGS, &[]);
+        started.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// A network of the plugin's.
+    #[track_caller]
+    pub(crate) fn network(&self, name: &str, flags: &str) {
+        self.ok(&format!("network create --driver peer {flags} {name}"));
+    }
+
+    /// The methods that the plugin was asked since the last time.
+    #[track_caller]
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let methods = self.plugin.methods(&self.stage);
+        self.plugin.forget_calls(&self.stage);
+        methods
+    }
+
+    /// Asserts that the plugin was asked these methods since the last time, and no others.
+    #[track_caller]
+    pub(crate) fn assert_asked(&self, methods: &[&str]) {
+        assert_eq!(self.asked(), methods);
+    }
+
+    /// Makes the plugin misbehave.
+    #[track_caller]
+    pub(crate) fn misbehave(&self, lines: &str) {
+        self.plugin.misbehave(&self.stage, lines);
+    }
+
+    /// The names of the host's links.
+    #[track_caller]
+    pub(crate) fn links(&self) -> String {
+        self.shell("ls /sys/class/net | tr '\\n' ' '")
+    }
+
+    /// Asserts that neither endpoints, sandboxes nor these links of the plugin's are left, and no drift.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self, links: &str) {
+        assert_eq!(self.ok("endpoint ls -q"), "");
+        assert_eq!(self.ok("sandbox ls -q"), "");
+        assert_eq!(self.links(), links);
+        assert_eq!(self.shell("ls /run/tombolo/netns"), "");
+        self.assert_in_place();
+    }
+}
+
+impl Deref for Scene {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
+}
+
+impl DerefMut for Scene {
+    fn deref_mut(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+}
