@@ -21,6 +21,8 @@ pub(crate) struct Twin {
     pub(crate) fake: FakeKernel,
     gone: Receiver<Vec<Key>>,
     leaving: BTreeSet<Key>,
+    /// What was done last, for whoever has to find out why the two differ.
+    last: String,
 }
 
 impl Twin {
@@ -45,12 +47,14 @@ impl Twin {
             fake,
             gone,
             leaving: BTreeSet::new(),
+            last: String::new(),
         }
     }
 
     /// Carries out `plan` on both, which must report the same, and waits for what the kernel does in its own
     /// time. The report is the kernel's.
     pub(crate) fn apply(&mut self, plan: &Plan) -> Report {
+        self.last = plan.to_string();
         let model = self.fake.apply(plan).unwrap();
         let report = self.real.apply(plan);
         for ((op, real), fake) in plan.ops.iter().zip(&report.outcomes).zip(&model.outcomes) {
@@ -94,7 +98,12 @@ impl Twin {
             if wrong.is_empty() {
                 return seen;
             }
-            assert!(Instant::now() < end, "{what}:\n{}", wrong.join("\n"));
+            assert!(
+                Instant::now() < end,
+                "{what}:\n{}\nafter this plan:\n{}",
+                wrong.join("\n"),
+                self.last
+            );
             std::thread::sleep(POLL);
         }
     }

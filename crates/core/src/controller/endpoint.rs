@@ -54,6 +54,16 @@ impl Controller {
             check_not_joined(sandbox, network, others.into_iter())?;
         }
         let id = EndpointId(Seed::new(seed).draw());
+        self.new_endpoint(now_ms, (id, network, sandbox), spec)
+    }
+
+    /// The draft of an endpoint, joined to a sandbox if one is given.
+    pub(super) fn new_endpoint(
+        &mut self,
+        now_ms: u64,
+        (id, network, sandbox): (EndpointId, NetworkId, Option<SandboxId>),
+        spec: EndpointSpec,
+    ) -> Result<Draft, Halt> {
         let mut change = Change::default();
         match self.add_endpoint(now_ms, (id, network, sandbox), spec, &mut change) {
             Ok(()) => Ok(Draft {

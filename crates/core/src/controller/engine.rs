@@ -91,17 +91,7 @@ impl Controller {
                 done: Done::EndpointReady(id),
             });
         }
-        let mut change = Change::default();
-        match self.add_endpoint(now_ms, (id, network, None), spec, &mut change) {
-            Ok(()) => Ok(Draft {
-                change,
-                done: Done::EndpointReady(id),
-            }),
-            Err(halt) => {
-                self.forget(change);
-                Err(halt)
-            }
-        }
+        self.new_endpoint(now_ms, (id, network, None), spec)
     }
 
     fn join_engine(

@@ -173,18 +173,23 @@ impl Remote {
         Ok((answer, subnet, free))
     }
 
+    /// The plugin that hands out the addresses of a network; none where we do.
+    async fn addresses_of(&self, network: &Network) -> Result<Option<Plugin>, Reject> {
+        let Some(ipam) = &network.spec.ipam else {
+            return Ok(None);
+        };
+        let plugin = self.plugins.open(&ipam.plugin, Subsystem::IpamDriver);
+        plugin.await.map(Some)
+    }
+
     /// Gives pools and the network's own addresses back; the first failure is told.
     pub(super) async fn release_pools(&self, network: &Network) -> Result<(), Reject> {
-        let Some(ipam) = &network.spec.ipam else {
-            return Ok(());
-        };
         if network.pools.is_empty() {
             return Ok(());
         }
-        let plugin = self
-            .plugins
-            .open(&ipam.plugin, Subsystem::IpamDriver)
-            .await?;
+        let Some(plugin) = self.addresses_of(network).await? else {
+            return Ok(());
+        };
         let mut outcome = Ok(());
         for pool in network.pools.iter().rev() {
             let Some(of) = &pool.plugin else { continue };
@@ -203,13 +208,9 @@ impl Remote {
         network: &Network,
         (id, spec): (EndpointId, &mut EndpointSpec),
     ) -> Result<(), Reject> {
-        let Some(ipam) = &network.spec.ipam else {
+        let Some(plugin) = self.addresses_of(network).await? else {
             return Ok(());
         };
-        let plugin = self
-            .plugins
-            .open(&ipam.plugin, Subsystem::IpamDriver)
-            .await?;
         if plugin.ipam_capabilities().await?.requires_mac_address && spec.mac.is_none() {
             spec.mac = Some(names::mac(&[b"asked", &id.0.to_be_bytes()]).0);
         }
@@ -219,13 +220,9 @@ impl Remote {
     /// Asks for the addresses of an endpoint, one of each family that its network has.
     pub(super) async fn request_addresses(&self, id: EndpointId) -> Result<(), Reject> {
         let (network, endpoint) = self.endpoint(id)?;
-        let Some(ipam) = &network.spec.ipam else {
+        let Some(plugin) = self.addresses_of(&network).await? else {
             return Ok(());
         };
-        let plugin = self
-            .plugins
-            .open(&ipam.plugin, Subsystem::IpamDriver)
-            .await?;
         for ipv6 in [false, true] {
             let of_family = |pool: &&Pool| pool.subnet.addr().is_ipv6() == ipv6;
             let mut asked = endpoint.spec.addresses.iter();
@@ -255,16 +252,12 @@ impl Remote {
     /// Gives the addresses of an endpoint back; the first failure is told.
     pub(super) async fn release_addresses(&self, id: EndpointId) -> Result<(), Reject> {
         let (network, endpoint) = self.endpoint(id)?;
-        let Some(ipam) = &network.spec.ipam else {
-            return Ok(());
-        };
         if endpoint.addresses.is_empty() {
             return Ok(());
         }
-        let plugin = self
-            .plugins
-            .open(&ipam.plugin, Subsystem::IpamDriver)
-            .await?;
+        let Some(plugin) = self.addresses_of(&network).await? else {
+            return Ok(());
+        };
         let mut outcome = Ok(());
         for address in endpoint.addresses.iter().map(IpNet::addr) {
             let pool = network.pool_of(address);
