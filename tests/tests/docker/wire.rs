@@ -113,6 +113,16 @@ fn what_is_malformed_or_out_of_order_leaves_nothing() {
         let body = body.replace("NNN", &n).replace("EEE", &e);
         refused(&stage, method, &body, word);
     }
+    // A body of four megabytes is read, and one byte more is not.
+    for (bytes, word) in [(4 << 20, "id"), ((4 << 20) + 1, "body")] {
+        let told = stage.shell(&format!(
+            "{{ printf '{{}}'; head -c {} /dev/zero | tr '\\0' ' '; }} >/run/body; curl --silent --max-time 25 \
+             --data-binary @/run/body --unix-socket /run/docker/plugins/tombolo.sock \
+             http://x/NetworkDriver.CreateNetwork",
+            bytes - 2
+        ));
+        assert!(told.contains("\"Err\":") && told.contains(word), "{told}");
+    }
     // What is not there is removed.
     for method in [
         "NetworkDriver.DeleteNetwork",

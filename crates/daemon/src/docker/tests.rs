@@ -7,6 +7,7 @@ use tombolo_core::Code;
 use tombolo_netstate::object::port::HostAddress;
 
 use super::translate::{self, Wanted};
+use crate::limits::PLUGIN_RUN_MAX;
 use crate::plugin::wire::network::{EndpointInterface, IpamData};
 use crate::plugin::wire::options::{NetworkOptions, PortBinding};
 
@@ -163,11 +164,16 @@ fn ports_that_follow_each_other_become_one() {
         .map(|p| format!("{}:{}", p.ports.unwrap(), p.container))
         .collect();
     assert_eq!(parts, ["8000-8063:80-143", "8064-8099:144-179"]);
-    let long: Vec<PortBinding> = (0..2_000).map(|n| bound(n + 1, n + 2_001, 0)).collect();
+    let run = |count: u16| -> Vec<PortBinding> {
+        (0..count).map(|n| bound(n + 1, n + 2_001, 0)).collect()
+    };
+    let longest = run(u16::try_from(PLUGIN_RUN_MAX).unwrap());
+    assert_eq!(translate::publications(&longest).unwrap().len(), 16);
+    let longer = run(u16::try_from(PLUGIN_RUN_MAX + 1).unwrap());
     assert_eq!(
-        translate::publications(&long).unwrap().len(),
+        translate::publications(&longer).unwrap().len(),
         1,
-        "a long one stays whole"
+        "a longer one stays whole"
     );
     let apart = [
         bound(80, 8_000, 0),
