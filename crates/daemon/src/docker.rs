@@ -1,8 +1,9 @@
 //! Docker's engine as a front end: we are its plugin for networks and for addresses.
 //!
 //! `translate` turns the engine's words into commands; `network`, `endpoint` and `ipam` answer the methods; `server`
-//! is the socket. `engine` asks the engine in turn for what plugins are not told. Every method may come again with the same words, since an engine that lost the answer asks again,
-//! and none waits for the engine itself, which may be waiting for us.
+//! is the socket. `engine` asks the engine in turn for what plugins are not told. Every method may come again with
+//! the same words, since an engine that lost the answer asks again, and none waits for the engine itself, which may
+//! be waiting for us.
 
 mod described;
 mod endpoint;
@@ -31,15 +32,15 @@ pub(crate) struct Plugin {
     engines: engine::Engines,
 }
 
-/// What answers the engine.
+/// What answers the engines, and how many of them there are.
 #[derive(Debug, Clone)]
-pub(crate) struct Calls(Shared, Arc<Mutex<ipam::Rounds>>);
+pub(crate) struct Calls(Shared, Arc<Mutex<ipam::Rounds>>, usize);
 
 impl Plugin {
     /// Takes the socket, if there is to be one.
     pub(crate) fn open(config: &config::Docker, shared: &Shared) -> Result<Self, ListenError> {
         let path = config.plugin_socket.as_deref();
-        let calls = Calls(shared.clone(), Arc::default());
+        let calls = Calls(shared.clone(), Arc::default(), config.engines.len());
         Ok(Self {
             listener: path.map(|path| listen::unix(path, None)).transpose()?,
             engines: engine::Engines::new(&config.engines, &calls),
@@ -62,5 +63,9 @@ impl Plugin {
 impl Calls {
     async fn order(&self, command: EngineCommand, seed: Option<u128>) -> Result<Reply, Reject> {
         self.0.order(Command::Engine(command), seed).await
+    }
+
+    fn has_several_engines(&self) -> bool {
+        self.2 > 1
     }
 }

@@ -95,6 +95,13 @@ pub(crate) const DOCKER_API_PAUSE: Duration = Duration::from_secs(1);
 /// How often an engine is asked what it has.
 pub(crate) const DOCKER_LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// What an engine had longer ago than this says nothing of what it has.
+pub(crate) const DOCKER_VIEW_AGE_MAX: Duration = Duration::from_secs(25);
+
+/// How long an endpoint waits for an address that another one is giving up, and how often it asks.
+pub(crate) const DOCKER_ADDRESS_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const DOCKER_ADDRESS_PAUSE: Duration = Duration::from_millis(20);
+
 /// How long no engine must have something until it is removed.
 pub(crate) const DOCKER_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 

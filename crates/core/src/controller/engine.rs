@@ -268,11 +268,13 @@ impl Controller {
     }
 
     fn unpublish_for_engine(&mut self, id: EndpointId) -> Result<Draft, Halt> {
-        let Ok(mut endpoint) = self.lent_endpoint(id) else {
-            return Ok(nothing(Reply::Done));
-        };
-        let Ok(sandbox) = self.sandbox_of(&endpoint) else {
-            return Ok(nothing(Reply::Done));
+        let found = self.lent_endpoint(id);
+        let found = found.and_then(|endpoint| Ok((self.sandbox_of(&endpoint)?, endpoint)));
+        let (sandbox, mut endpoint) = match found {
+            Ok(found) => found,
+            // What is gone publishes nothing.
+            Err(Halt::Reject(_)) => return Ok(nothing(Reply::Done)),
+            Err(halt) => return Err(halt),
         };
         let mut change = Change::default();
         let was_way_out = endpoint.spec.gateway_priority != 0;
@@ -326,12 +328,14 @@ impl Controller {
 
     fn describe_sandbox(&mut self, id: SandboxId, described: Described) -> Result<Draft, Halt> {
         let mut sandbox = self.engine_sandbox(id)?;
+        for (endpoint, _) in &described.aliases {
+            self.must_be_free(Subject::Endpoint(*endpoint))?;
+        }
         let mut change = Change::default();
         for (endpoint, aliases) in described.aliases {
             let Some(mut endpoint) = self.state.endpoint(endpoint).cloned() else {
                 continue;
             };
-            self.must_be_free(Subject::Endpoint(endpoint.id))?;
             if endpoint.sandbox == Some(id) && endpoint.spec.aliases != aliases {
                 endpoint.spec.aliases = aliases;
                 self.state

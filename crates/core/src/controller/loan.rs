@@ -152,13 +152,7 @@ impl Controller {
         let length = address_length(network, subnet, gateway);
         let with_length =
             |ip: IpAddr| IpNet::new(ip, length).unwrap_or_else(|_| in_subnet(ip, subnet));
-        if let Some(ip) = address
-            && gateway
-            && self
-                .state
-                .loan(LoanKey::Address(ip))
-                .is_some_and(is_gateway)
-        {
+        if gateway && let Some(ip) = self.lent_router(subnet, address) {
             return Ok(nothing(Reply::Address(with_length(ip))));
         }
         self.must_have_room(&subnet)?;
@@ -186,6 +180,17 @@ impl Controller {
             change,
             done: recorded(Reply::Address(with_length(ip)), gateway),
         })
+    }
+
+    /// The router of a pool that was lent before, which is `wanted` if that is given.
+    fn lent_router(&self, subnet: IpNet, wanted: Option<IpAddr>) -> Option<IpAddr> {
+        let lent = |ip: &IpAddr| {
+            self.state
+                .loan(LoanKey::Address(*ip))
+                .is_some_and(is_gateway)
+        };
+        let fits = |ip: &IpAddr| wanted.is_none_or(|wanted| wanted == *ip);
+        self.loans_in(subnet).filter(fits).find(lent)
     }
 
     fn lowest_address(&self, subnet: IpNet) -> Option<IpAddr> {

@@ -335,7 +335,10 @@ impl Controller {
         let owner = network.spec.name.to_string();
         for subnet in wanted {
             let pool = self.pool(network, subnet)?;
-            if self.is_lent_whole(&pool) {
+            // Of a pool that is lent its engine makes one network; whoever else names it is refused.
+            let for_engine =
+                network.spec.engine.is_some() && self.network_with(pool.subnet).is_none();
+            if for_engine && self.is_lent_whole(&pool) {
                 network.pools.push(pool);
                 continue;
             }

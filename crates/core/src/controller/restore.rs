@@ -182,8 +182,12 @@ impl Controller {
         let Self { state, .. } = self;
         let State { space, .. } = state;
         let mut space = std::mem::take(space);
+        let loans: Vec<Loan> = state.loans().cloned().collect();
+        // First, since a network's pool that was lent before keeps what the engine asked of it.
+        adopt_lent_pools(&mut space, &loans, restored);
         for network in state.networks() {
-            for pool in &network.pools {
+            let is_lent = |subnet| state.loan(LoanKey::Pool(subnet)).is_some();
+            for pool in network.pools.iter().filter(|p| !is_lent(p.subnet)) {
                 if let Err(reject) = space.adopt_pool(network.spec.name.as_str(), pool_spec(pool)) {
                     restored
                         .notes
@@ -191,8 +195,7 @@ impl Controller {
                 }
             }
         }
-        let loans: Vec<Loan> = state.loans().cloned().collect();
-        adopt_loans(&mut space, &loans, restored);
+        adopt_lent_addresses(&mut space, &loans, restored);
         for endpoint in state.endpoints() {
             for address in &endpoint.addresses {
                 // Lent before the endpoint was made: its engine gives it back.
@@ -230,15 +233,11 @@ impl Controller {
     }
 }
 
-/// Pools that are a network's are there already, and so are the addresses of their routers.
-fn adopt_loans(space: &mut Space, loans: &[Loan], restored: &mut Restored) {
+fn adopt_lent_pools(space: &mut Space, loans: &[Loan], restored: &mut Restored) {
     for loan in loans {
         let Loan::Pool { subnet, ranges, .. } = loan else {
             continue;
         };
-        if space.pool(*subnet).is_some() {
-            continue;
-        }
         let spec = PoolSpec {
             subnet: *subnet,
             ranges: ranges.clone(),
@@ -249,6 +248,10 @@ fn adopt_loans(space: &mut Space, loans: &[Loan], restored: &mut Restored) {
             restored.notes.push(format!("lent pool {subnet}: {reject}"));
         }
     }
+}
+
+/// The router of a network's own pool has its address already.
+fn adopt_lent_addresses(space: &mut Space, loans: &[Loan], restored: &mut Restored) {
     for loan in loans {
         let Loan::Address {
             address,

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, EndpointSettings, Network};
 use ipnet::IpNet;
 use tombolo_core::id::{EndpointId, Name, NetworkId, SandboxId};
-use tombolo_core::model::{Exposed, Link};
+use tombolo_core::model::Link;
 use tombolo_core::{Controller, Described};
 use tombolo_dns::name::HostName;
-use tombolo_netstate::object::port::{PortRange, Protocol};
+use tombolo_netstate::object::port::Protocol;
 
 use super::translate;
 use crate::limits::ALIASES_MAX;
@@ -108,11 +108,8 @@ pub(super) fn described(
         .and_then(|config| config.hostname.clone())
         .filter(|name| !name.is_empty() && name.parse::<HostName>().is_ok());
     let exposed = config.and_then(|config| config.exposed_ports.as_ref());
-    described.exposed = exposed
-        .into_iter()
-        .flatten()
-        .filter_map(|p| port(p))
-        .collect();
+    let exposed = exposed.into_iter().flatten().filter_map(|p| port(p));
+    described.exposed = translate::exposed_ranges(exposed.collect());
     described.labels = vec![
         ("com.docker.container.id".to_owned(), id),
         ("tombolo.engine".to_owned(), "docker".to_owned()),
@@ -141,12 +138,9 @@ fn links(endpoint: &EndpointSettings) -> Vec<Link> {
     links.collect()
 }
 
-fn port(text: &str) -> Option<Exposed> {
+fn port(text: &str) -> Option<(Protocol, u16)> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    Some(Exposed {
-        protocol: protocol.parse::<Protocol>().ok()?,
-        ports: PortRange::one(port.parse().ok()?).ok()?,
-    })
+    Some((protocol.parse().ok()?, port.parse().ok()?))
 }
 
 fn endpoint_id(endpoint: &EndpointSettings) -> Option<EndpointId> {

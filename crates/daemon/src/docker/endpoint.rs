@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use tokio::time::{Instant, sleep};
 use tombolo_core::driver::{bridge, names};
 use tombolo_core::id::{EndpointId, NetworkId};
 use tombolo_core::model::{Endpoint, Network};
@@ -12,6 +13,7 @@ use tombolo_netstate::Mac;
 use super::Calls;
 use super::server::CallError;
 use super::translate;
+use crate::limits::{DOCKER_ADDRESS_PAUSE, DOCKER_ADDRESS_WAIT};
 use crate::plugin::wire;
 use crate::plugin::wire::network::{
     CreateEndpointRequest, CreateEndpointResponse, EndpointInterface, EndpointOperInfoResponse,
@@ -37,7 +39,7 @@ impl Calls {
         match self.order(command.clone(), Some(id.0)).await {
             Err(refused) if refused.code == Code::AddressInUse => {
                 self.make_way(network, &asked, refused).await?;
-                self.order(command, Some(id.0)).await?;
+                self.order_when_free(command, id).await?;
             }
             outcome => drop(outcome?),
         }
@@ -82,6 +84,19 @@ impl Calls {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Makes an endpoint as soon as the kernel has let go of the address that another one has given up.
+    async fn order_when_free(&self, command: EngineCommand, id: EndpointId) -> Result<(), Reject> {
+        let until = Instant::now() + DOCKER_ADDRESS_WAIT;
+        loop {
+            match self.order(command.clone(), Some(id.0)).await {
+                Err(reject) if reject.code == Code::AddressInUse && Instant::now() < until => {
+                    sleep(DOCKER_ADDRESS_PAUSE).await;
+                }
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
     pub(super) fn endpoint_info(

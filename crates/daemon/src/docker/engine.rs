@@ -26,12 +26,12 @@ use super::described::{self, Known};
 use super::forgotten::Forgotten;
 use crate::limits::{
     DOCKER_API_CALLS_MAX, DOCKER_API_PAUSE, DOCKER_API_TIMEOUT, DOCKER_FORGOTTEN_AFTER,
-    DOCKER_LOOK_EVERY,
+    DOCKER_LOOK_EVERY, DOCKER_VIEW_AGE_MAX,
 };
 
 /// What all engines have, as far as it is known.
 #[derive(Debug, Default)]
-struct Views(HashMap<PathBuf, Known>);
+struct Views(HashMap<PathBuf, (Instant, Known)>);
 
 /// The engines that use the plugin.
 #[derive(Debug, Clone)]
@@ -94,6 +94,7 @@ impl Engines {
                     None => return Ok(()),
                 },
                 _ = looks.tick() => {
+                    let asked = Instant::now();
                     let known = self.list(&docker).await?;
                     if std::mem::take(&mut is_first) {
                         tracing::info!(engine = %socket.display(), "the engine is asked for names");
@@ -102,7 +103,7 @@ impl Engines {
                         }
                     }
                     self.name_networks(&known).await;
-                    self.set_view(socket, Some(known));
+                    self.set_view(socket, Some((asked, known)));
                 }
             }
         }
@@ -173,7 +174,7 @@ impl Engines {
         }
     }
 
-    fn set_view(&self, socket: &Path, known: Option<Known>) {
+    fn set_view(&self, socket: &Path, known: Option<(Instant, Known)>) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         match known {
             Some(known) => drop(views.0.insert(socket.to_owned(), known)),
@@ -181,12 +182,16 @@ impl Engines {
         }
     }
 
-    /// What all engines have together; none while one of them cannot be asked.
+    /// What all engines have together; none while one of them cannot be asked, or has not answered lately.
     fn known(&self) -> Option<Known> {
         let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Known::default();
         for socket in self.sockets.iter() {
-            all.add(views.0.get(socket)?);
+            let (asked, known) = views.0.get(socket)?;
+            if asked.elapsed() > DOCKER_VIEW_AGE_MAX {
+                return None;
+            }
+            all.add(known);
         }
         Some(all)
     }

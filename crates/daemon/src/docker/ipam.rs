@@ -116,12 +116,15 @@ impl Calls {
         &self,
         request: &ReleaseAddressRequest,
     ) -> Result<(), CallError> {
-        parsed::<IpNet>(&request.pool_id, "the pool")?;
+        let subnet: IpNet = parsed(&request.pool_id, "the pool")?;
         let address = translate::host_of(&request.address, "the address")?;
         // An engine that was killed knows only the addresses of its endpoints, and gives back just these.
-        let endpoint = self
-            .0
-            .look(|controller| controller.lent_endpoint_at(address));
+        let endpoint = self.0.look(|controller| {
+            let network = controller.network_of_pool(subnet)?.id;
+            let id = controller.lent_endpoint_at(address)?;
+            let is_there = controller.endpoint(id)?.network == network;
+            is_there.then_some(id)
+        });
         if let Some(endpoint) = endpoint {
             self.order(EngineCommand::DeleteEndpoint(endpoint), None)
                 .await?;

@@ -66,7 +66,7 @@ impl Calls {
     }
 
     /// A network of an engine that has no endpoints stands in the way only when the engine has forgotten it: it
-    /// never lets two of its networks overlap.
+    /// never lets two of its networks overlap. Of several engines each knows only of its own, and so it stays.
     async fn make_network(&self, id: NetworkId, command: Command) -> Result<(), Reject> {
         let Err(refused) = self.0.order(command.clone(), Some(id.0)).await else {
             return Ok(());
@@ -74,7 +74,7 @@ impl Calls {
         let forgotten = self
             .0
             .look(|controller| forgotten(controller, &command, &refused));
-        if forgotten.is_empty() {
+        if forgotten.is_empty() || self.has_several_engines() {
             return Err(refused);
         }
         for network in forgotten {
@@ -168,21 +168,20 @@ fn existing(controller: &Controller, wanted: Wanted, pools: &[IpamData]) -> Want
     }
 }
 
-/// Networks of engines, without endpoints, that overlap the one that was refused for that.
+/// Networks of engines, without endpoints, that overlap the one that was refused for that. Pools that we lend are
+/// checked when they are lent: a network with one is never in the way of another.
 fn forgotten(controller: &Controller, command: &Command, refused: &Reject) -> Vec<NetworkId> {
     let Command::CreateNetwork { spec, .. } = command else {
         return Vec::new();
     };
-    if refused.code != Code::OverlappingSubnet && refused.code != Code::InterfaceNameTaken {
+    if refused.code != Code::OverlappingSubnet {
         return Vec::new();
     }
     let overlaps = |network: &Network| {
-        let wanted = spec.subnets.iter().filter_map(|subnet| subnet.subnet);
-        let device = spec.device.as_ref() == Some(&network.device);
-        device
-            || wanted
-                .into_iter()
-                .any(|net| network.pools.iter().any(|pool| overlap(&pool.subnet, &net)))
+        let mut wanted = spec.subnets.iter().filter_map(|subnet| subnet.subnet);
+        let own = network.pools.iter().map(|pool| pool.subnet);
+        !own.clone().any(|net| controller.lends_pool(net))
+            && wanted.any(|net| own.clone().any(|own| overlap(&own, &net)))
     };
     let unused = |network: &&Network| {
         network.spec.engine.is_some()

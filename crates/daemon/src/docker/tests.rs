@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use tombolo_core::Code;
+use tombolo_core::limits::EXPOSED_PER_SANDBOX_MAX;
 use tombolo_netstate::object::port::HostAddress;
 
 use super::translate::{self, Wanted};
 use crate::limits::PLUGIN_RUN_MAX;
 use crate::plugin::wire::network::{EndpointInterface, IpamData};
-use crate::plugin::wire::options::{NetworkOptions, PortBinding};
+use crate::plugin::wire::options::{NetworkOptions, PortBinding, TransportPort};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -232,4 +233,23 @@ fn addresses_of_the_host_keep_their_meaning() {
             "{bad:?}"
         );
     }
+}
+
+#[test]
+fn exposed_ports_become_ranges_and_never_too_many() {
+    let port = |proto, port| TransportPort { proto, port };
+    let all: Vec<TransportPort> = (8000..=9999).rev().map(|p| port(6, p)).collect();
+    let mut ports = all.clone();
+    ports.extend([port(17, 53), port(6, 80), port(6, 8000)]);
+    let ranges: Vec<String> = translate::exposed(&ports)
+        .unwrap()
+        .iter()
+        .map(|e| format!("{} {}-{}", e.protocol, e.ports.first(), e.ports.last()))
+        .collect();
+    assert_eq!(ranges, ["tcp 80-80", "tcp 8000-9999", "udp 53-53"]);
+    let scattered: Vec<TransportPort> = (1..3000).map(|p| port(6, p * 2)).collect();
+    let kept = translate::exposed(&scattered).unwrap();
+    assert_eq!(kept.len(), EXPOSED_PER_SANDBOX_MAX);
+    let refused = translate::exposed(&[port(6, 0)]).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidPort);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tombolo_api::types::{NetworkCreate, SubnetConfig};
-use tombolo_core::limits::RANGE_SOCKETS_MAX;
+use tombolo_core::limits::{EXPOSED_PER_SANDBOX_MAX, RANGE_SOCKETS_MAX};
 use tombolo_core::model::{EndpointSpec, Exposed, Publication};
 use tombolo_core::{Code, Reject};
 use tombolo_netstate::Mac;
@@ -315,13 +315,28 @@ fn in_parts(run: Publication) -> Vec<Publication> {
 
 /// The ports that a sandbox says it serves.
 pub(super) fn exposed(ports: &[TransportPort]) -> Result<Vec<Exposed>, Reject> {
-    let exposed = ports.iter().map(|port| {
-        Ok(Exposed {
-            protocol: protocol(port.proto)?,
-            ports: range(port.port, port.port)?,
+    let read = |port: &TransportPort| {
+        range(port.port, port.port)?;
+        Ok((protocol(port.proto)?, port.port))
+    };
+    let ports: Vec<(Protocol, u16)> = ports.iter().map(read).collect::<Result<_, Reject>>()?;
+    Ok(exposed_ranges(ports))
+}
+
+/// Single ports as the fewest ranges: an engine lists every port of a range. Of more ranges than a sandbox takes the
+/// lowest stay, since no container is to fail for what its image says.
+pub(super) fn exposed_ranges(mut ports: Vec<(Protocol, u16)>) -> Vec<Exposed> {
+    ports.sort_unstable();
+    ports.dedup();
+    let follows = |a: &(Protocol, u16), b: &(Protocol, u16)| a.0 == b.0 && a.1 + 1 == b.1;
+    let ranges = ports.chunk_by(follows).filter_map(|run| {
+        let ((protocol, first), (_, last)) = (run.first()?, run.last()?);
+        Some(Exposed {
+            protocol: *protocol,
+            ports: PortRange::new(*first, *last).ok()?,
         })
     });
-    exposed.collect()
+    ranges.take(EXPOSED_PER_SANDBOX_MAX).collect()
 }
 
 fn range(first: u16, last: u16) -> Result<PortRange, Reject> {

@@ -375,3 +375,63 @@ fn loans_have_a_limit() {
     ask(&mut world, free).unwrap();
     ask(&mut world, address("10.0.16.0/20", None, false)).unwrap();
 }
+
+#[test]
+fn a_subnet_that_is_lent_is_nobody_elses() {
+    let mut world = World::new();
+    ask(&mut world, pool("10.9.0.0/24")).unwrap();
+    let stranger = || script::command("network strange subnet=10.9.0.0/24").unwrap();
+    let refused = world.ask(stranger()).unwrap().unwrap_err();
+    assert_eq!(refused.code, Code::OverlappingSubnet);
+    let (network, endpoint) = made(&mut world);
+    let refused = world.ask(stranger()).unwrap().unwrap_err();
+    assert_eq!(refused.code, Code::OverlappingSubnet);
+    given_back(&mut world, network, endpoint);
+    assert!(
+        world.ask(stranger()).unwrap().is_ok(),
+        "given back, it is free"
+    );
+}
+
+#[test]
+fn a_router_asked_for_twice_has_one_address() {
+    let mut world = World::new();
+    ask(&mut world, pool("10.9.0.0/24")).unwrap();
+    let first = ask(&mut world, address("10.9.0.0/24", None, true));
+    assert_eq!(first, ask(&mut world, address("10.9.0.0/24", None, true)));
+    assert_eq!(world.controller.loans().count(), 2);
+}
+
+#[test]
+fn the_range_of_a_lent_pool_outlasts_a_restart() {
+    let mut world = World::new();
+    let subnet = "10.9.0.0/24".parse().unwrap();
+    let range: ipnet::IpNet = "10.9.0.128/25".parse().unwrap();
+    let pool = EngineCommand::RequestPool {
+        network: None,
+        subnet: Some(subnet),
+        pick: SubnetPick::default(),
+        range: Some(range),
+    };
+    ask(&mut world, pool).unwrap();
+    let Command::CreateNetwork { mut spec, .. } =
+        script::command("network web subnet=10.9.0.0/24 gateway=10.9.0.1").unwrap()
+    else {
+        panic!("a network");
+    };
+    spec.engine = Some("f".repeat(64));
+    ask(&mut world, address("10.9.0.0/24", Some("10.9.0.1"), true)).unwrap();
+    let predefined = false;
+    let created = world.ask(Command::CreateNetwork { spec, predefined });
+    assert!(matches!(created, Some(Ok(_))), "{created:?}");
+    for _ in 0..2 {
+        let got = ask(&mut world, address("10.9.0.0/24", None, false));
+        let Ok(Reply::Address(net)) = got else {
+            panic!("{got:?}");
+        };
+        assert!(range.contains(&net.addr()), "{net}");
+        let router = ask(&mut world, address("10.9.0.0/24", Some("10.9.0.1"), false));
+        assert_eq!(router, Err(Code::AddressInUse));
+        world.restart(false);
+    }
+}
