@@ -1,4 +1,5 @@
-//! Mutual TLS: each end shows a certificate and accepts only those that its authority has signed.
+//! Mutual TLS: each end shows a certificate and accepts only those that its authority has signed. Reading its files
+//! is for other uses of TLS, too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,9 @@ pub enum TlsError {
         /// What the library said.
         source: rustls::Error,
     },
+    /// The library lacks what it needs.
+    #[error("cannot use the versions of TLS")]
+    Versions(#[source] rustls::Error),
 }
 
 impl TlsFiles {
@@ -75,15 +79,15 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .map_err(|source| self.identity_error(source))?;
         let config = builder
-            .with_root_certificates(self.roots()?)
-            .with_client_auth_cert(certificates(&self.certificate)?, self.private_key()?)
+            .with_root_certificates(roots(&self.authority)?)
+            .with_client_auth_cert(certificates(&self.certificate)?, private_key(&self.key)?)
             .map_err(|source| self.identity_error(source))?;
         Ok(Arc::new(config))
     }
 
     /// What a server needs; it turns away clients without a certificate. Reads the files; blocks.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let roots = Arc::new(self.roots()?);
+        let roots = Arc::new(roots(&self.authority)?);
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .build()
             .map_err(|source| TlsError::Verifier {
@@ -94,30 +98,9 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .map_err(|source| self.identity_error(source))?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates(&self.certificate)?, self.private_key()?)
+            .with_single_cert(certificates(&self.certificate)?, private_key(&self.key)?)
             .map_err(|source| self.identity_error(source))?;
         Ok(Arc::new(config))
-    }
-
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority)? {
-            roots
-                .add(certificate)
-                .map_err(|source| TlsError::Authority {
-                    path: self.authority.clone(),
-                    source,
-                })?;
-        }
-        Ok(roots)
-    }
-
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::Read {
-            what: "a private key",
-            path: self.key.clone(),
-            source,
-        })
     }
 
     fn identity_error(&self, source: rustls::Error) -> TlsError {
@@ -133,7 +116,32 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates of authorities in a PEM file. Fails if it cannot be read, holds none, or one that cannot be an
+/// authority's. Blocks.
+pub fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::Authority {
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    Ok(roots)
+}
+
+/// The first private key in a PEM file. Fails if it cannot be read or holds none. Blocks.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Read {
+        what: "a private key",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The certificates in a PEM file, in their order. Fails if it cannot be read or holds none. Blocks.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let error = |source| TlsError::Read {
         what: "certificates",
         path: path.to_owned(),

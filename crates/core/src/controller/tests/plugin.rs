@@ -60,6 +60,21 @@ impl World {
         }
     }
 
+    /// Of a sandbox `s`, which is made.
+    fn endpoint_of_new_sandbox(&mut self, network: &str) -> EndpointId {
+        self.ask(script::command("run s").unwrap())
+            .unwrap()
+            .unwrap();
+        self.endpoint_in(network, "s")
+    }
+
+    /// The plugin has answered, and its link is taken.
+    fn attached(&mut self, id: EndpointId) {
+        self.plugin(PluginCommand::NotePlugin(id, joined()))
+            .unwrap();
+        self.plugin(PluginCommand::Attach(id)).unwrap();
+    }
+
     fn sandbox_id(&self, name: &str) -> SandboxId {
         let found = self.controller.find_sandbox(&Reference(name.to_owned()));
         found.unwrap().id
@@ -113,19 +128,12 @@ fn a_network_is_there_once_its_plugin_has_made_it() {
 fn an_endpoint_is_attached_as_the_plugin_said_and_taken_out_again() {
     let mut world = World::new();
     world.remote_network("far");
-    world
-        .ask(script::command("run s").unwrap())
-        .unwrap()
-        .unwrap();
-    let id = world.endpoint_in("far", "s");
+    let id = world.endpoint_of_new_sandbox("far");
     assert!(!world.has_link(), "the plugin was not asked yet");
     let unasked = world.plugin(PluginCommand::Attach(id));
     assert!(unasked.is_ok(), "{unasked:?}");
     assert!(!world.has_link());
-    world
-        .plugin(PluginCommand::NotePlugin(id, joined()))
-        .unwrap();
-    world.plugin(PluginCommand::Attach(id)).unwrap();
+    world.attached(id);
     assert!(world.has_link());
     let sandbox = world.sandbox_id("s");
     assert_eq!(world.controller.ways_out(sandbox), [id]);
@@ -149,15 +157,8 @@ fn a_restart_keeps_what_plugins_must_be_told_of() {
     let mut world = World::new();
     let whole = world.remote_network("far");
     let half = world.reserved(remote("half"));
-    world
-        .ask(script::command("run s").unwrap())
-        .unwrap()
-        .unwrap();
-    let id = world.endpoint_in("far", "s");
-    world
-        .plugin(PluginCommand::NotePlugin(id, joined()))
-        .unwrap();
-    world.plugin(PluginCommand::Attach(id)).unwrap();
+    let id = world.endpoint_of_new_sandbox("far");
+    world.attached(id);
     world.restart(false);
     world.settle();
     assert!(!world.has_link());
@@ -176,15 +177,8 @@ fn a_restart_keeps_what_plugins_must_be_told_of() {
 fn a_reboot_stops_sandboxes_and_keeps_what_the_plugin_knew() {
     let mut world = World::new();
     world.remote_network("far");
-    world
-        .ask(script::command("run s").unwrap())
-        .unwrap()
-        .unwrap();
-    let id = world.endpoint_in("far", "s");
-    world
-        .plugin(PluginCommand::NotePlugin(id, joined()))
-        .unwrap();
-    world.plugin(PluginCommand::Attach(id)).unwrap();
+    let id = world.endpoint_of_new_sandbox("far");
+    world.attached(id);
     world.plugin(PluginCommand::FinishEndpoint(id)).unwrap();
     world.restart(true);
     world.settle();
@@ -230,11 +224,7 @@ fn a_bridge_network_has_the_addresses_that_a_plugin_hands_out() {
         .unwrap();
     assert!(!world.controller.is_free_subnet(subnet));
     world.plugin(PluginCommand::FinishNetwork(id)).unwrap();
-    world
-        .ask(script::command("run s").unwrap())
-        .unwrap()
-        .unwrap();
-    let endpoint = world.endpoint_in("lan", "s");
+    let endpoint = world.endpoint_of_new_sandbox("lan");
     let address: IpNet = "10.99.0.7/24".parse().unwrap();
     world
         .plugin(PluginCommand::NoteAddress(endpoint, address))
@@ -260,11 +250,7 @@ fn a_bridge_network_has_the_addresses_that_a_plugin_hands_out() {
 fn the_link_by_which_the_host_lives_is_no_plugins() {
     let mut world = World::new();
     world.remote_network("far");
-    world
-        .ask(script::command("run s").unwrap())
-        .unwrap()
-        .unwrap();
-    let id = world.endpoint_in("far", "s");
+    let id = world.endpoint_of_new_sandbox("far");
     let uplink = world.facts.uplinks[0].name.clone();
     let mut said = joined();
     said.as_mut().unwrap().joined.as_mut().unwrap().source = uplink;

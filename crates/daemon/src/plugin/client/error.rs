@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio_rustls::rustls::{self, pki_types::InvalidDnsNameError};
 
-use super::tls::TlsError;
 use crate::limits::PLUGIN_REASON_BYTES_MAX;
 use crate::plugin::discovery::Address;
 use crate::plugin::wire::method::Method;
+use tombolo_api::tls::TlsError;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,5 @@
 //! TLS towards a plugin: we show a certificate only if there is one, and check the plugin unless told not to.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::rustls::client::danger::{
@@ -9,55 +8,11 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tombolo_api::tls::{TlsError, certificates, private_key, roots};
 
 use crate::plugin::discovery::Tls;
-
-/// Why TLS cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
-    /// A file cannot be read, or holds no PEM section of the kind that it should.
-    #[error("cannot read {what} from {}", path.display())]
-    Read {
-        /// What it should hold.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the reader said.
-        source: pem::Error,
-    },
-    /// A file holds no certificate.
-    #[error("{} holds no certificate", path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A certificate cannot be one of an authority.
-    #[error("cannot take a certificate of {} for an authority", path.display())]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// What the library said.
-        source: rustls::Error,
-    },
-    /// The certificate and the key do not go together, or are of no known kind.
-    #[error("cannot use certificate {} with key {}", certificate.display(), key.display())]
-    Identity {
-        /// The file of the certificate.
-        certificate: PathBuf,
-        /// The file of the key.
-        key: PathBuf,
-        /// What the library said.
-        source: rustls::Error,
-    },
-    /// The library lacks what it needs.
-    #[error("cannot use the versions of TLS")]
-    Versions(#[source] rustls::Error),
-}
 
 /// What a client needs. Reads the files; blocks.
 pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
@@ -82,43 +37,6 @@ pub(super) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::Authority {
-                path: path.to_owned(),
-                source,
-            })?;
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = found.map_err(|source| TlsError::Read {
-        what: "certificates",
-        path: path.to_owned(),
-        source,
-    })?;
-    if certificates.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: path.to_owned(),
-        });
-    }
-    Ok(certificates)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Read {
-        what: "a private key",
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// Takes anyone who has the key of the certificate that they show, whatever that says: what `InsecureSkipVerify`

@@ -12,9 +12,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tombolo_api::tls::TlsFiles;
 
-use super::super::tls::{TlsError, client_config};
+use super::super::tls::client_config;
 use super::*;
 use crate::plugin::discovery::Tls;
+use tombolo_api::tls::TlsError;
 
 /// An authority of which the certificate is in a directory.
 struct Authority {
