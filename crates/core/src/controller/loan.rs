@@ -36,7 +36,7 @@ impl Controller {
             Some(subnet) => subnet,
             None => self.pick_pool(&"pool", pick)?,
         };
-        if self.state.loan(LoanKey::Pool(subnet)).is_some() {
+        if self.lends_pool(subnet) {
             self.must_be_unused(subnet)?;
             return Ok(nothing(Reply::Pool(subnet, None)));
         }
@@ -107,7 +107,7 @@ impl Controller {
     /// Refuses a pool that somebody has already: asked for again it is lent again only while nothing came of it.
     fn must_be_unused(&self, subnet: IpNet) -> Result<(), Reject> {
         let has_address = self.loans_in(subnet).next().is_some();
-        if !has_address && self.network_with(subnet).is_none() {
+        if !has_address && self.network_of_pool(subnet).is_none() {
             return Ok(());
         }
         let message = "the subnet is another network's of the engine";
@@ -116,7 +116,7 @@ impl Controller {
 
     pub(super) fn release_pool(&mut self, now_ms: u64, subnet: IpNet) -> Draft {
         let mut change = Change::default();
-        if self.state.loan(LoanKey::Pool(subnet)).is_none() {
+        if !self.lends_pool(subnet) {
             return nothing(Reply::Done);
         }
         let addresses: Vec<IpAddr> = self.loans_in(subnet).collect();
@@ -125,7 +125,7 @@ impl Controller {
         }
         self.state
             .set_loan(LoanKey::Pool(subnet), None, &mut change);
-        if self.network_with(subnet).is_none() {
+        if self.network_of_pool(subnet).is_none() {
             // Fails only where no such pool is, which is what is wanted.
             drop(self.state.space.remove_pool(subnet));
         }
@@ -143,7 +143,7 @@ impl Controller {
         address: Option<IpAddr>,
         gateway: bool,
     ) -> Result<Draft, Halt> {
-        let network = self.network_with(subnet);
+        let network = self.network_of_pool(subnet);
         if let (true, Some(ip)) = (gateway, network.and_then(|n| pool_gateway(n, subnet)))
             && address.is_none_or(|wanted| wanted == ip)
         {
@@ -220,7 +220,7 @@ impl Controller {
         self.state.set_loan(key, None, change);
         let holder = self.state.endpoint_at(address).map(|id| id.to_string());
         let router = || {
-            let network = self.network_with(subnet)?;
+            let network = self.network_of_pool(subnet)?;
             let is_router = pool_gateway(network, subnet) == Some(address);
             is_router.then(|| network.id.to_string())
         };
@@ -302,14 +302,15 @@ impl Controller {
         self.state.network(id)
     }
 
-    /// Whether a pool is lent that is no network's own.
+    /// Whether a pool was lent for itself, and not as the pool of a network that was there.
     pub fn lends_pool(&self, subnet: IpNet) -> bool {
         self.state.loan(LoanKey::Pool(subnet)).is_some()
     }
 
     /// The network that has a pool.
     pub fn network_of_pool(&self, subnet: IpNet) -> Option<&Network> {
-        self.network_with(subnet)
+        let has = |network: &&Network| network.pools.iter().any(|pool| pool.subnet == subnet);
+        self.state.networks().find(has)
     }
 
     /// The endpoint of an engine that has an address.
@@ -334,12 +335,6 @@ impl Controller {
             )
             .hint("remove it in the engine, and create it again")),
         }
-    }
-
-    /// The network that has a pool.
-    pub(super) fn network_with(&self, subnet: IpNet) -> Option<&Network> {
-        let has = |network: &&Network| network.pools.iter().any(|pool| pool.subnet == subnet);
-        self.state.networks().find(has)
     }
 
     fn loans_in(&self, subnet: IpNet) -> impl Iterator<Item = IpAddr> + '_ {

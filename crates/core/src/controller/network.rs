@@ -220,7 +220,7 @@ impl Controller {
                 // Links that the kernel still removes are on no bridge any more, and what a withdrawal still
                 // holds is in the kernel no more: all addresses are free.
                 let held = self.state.space.pool(pool.subnet).into_iter();
-                let lent = self.is_lent_whole(pool);
+                let lent = self.lends_pool(pool.subnet);
                 let held: Vec<(IpAddr, String)> = held
                     .flat_map(|p| p.leases().map(|(ip, l)| (ip, l.owner.clone())))
                     .filter(|(_, owner)| !lent || owner != BORROWER)
@@ -245,11 +245,6 @@ impl Controller {
             self.state.set_network(id, None, change);
             self.live_leaves.retain(|(network, _)| *network != id);
         }
-    }
-
-    /// Whether an engine asked for the pool before there was a network.
-    fn is_lent_whole(&self, pool: &Pool) -> bool {
-        self.state.loan(LoanKey::Pool(pool.subnet)).is_some()
     }
 
     pub(super) fn mark_deleting(&mut self, id: NetworkId, change: &mut Change) {
@@ -337,8 +332,8 @@ impl Controller {
             let pool = self.pool(network, subnet)?;
             // Of a pool that is lent its engine makes one network; whoever else names it is refused.
             let for_engine =
-                network.spec.engine.is_some() && self.network_with(pool.subnet).is_none();
-            if for_engine && self.is_lent_whole(&pool) {
+                network.spec.engine.is_some() && self.network_of_pool(pool.subnet).is_none();
+            if for_engine && self.lends_pool(pool.subnet) {
                 network.pools.push(pool);
                 continue;
             }

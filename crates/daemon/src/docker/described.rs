@@ -52,8 +52,8 @@ impl Known {
             return;
         };
         self.networks.insert(id);
-        let name = network.name.as_ref().and_then(|name| name.parse().ok());
-        self.network_names.extend(name.map(|name| (id, name)));
+        let named = network_name(network.id.as_deref(), network.name.as_deref());
+        self.network_names.extend(named);
         let ipam = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
         for config in ipam.into_iter().flatten() {
             let subnet: Option<IpNet> = config.subnet.as_ref().and_then(|text| text.parse().ok());
@@ -146,6 +146,11 @@ fn port(text: &str) -> Option<(Protocol, u16)> {
 fn endpoint_id(endpoint: &EndpointSettings) -> Option<EndpointId> {
     let text = endpoint.endpoint_id.as_deref()?;
     translate::id(text).ok().map(EndpointId)
+}
+
+/// What a network is called; none if that cannot be a name here.
+pub(super) fn network_name(id: Option<&str>, name: Option<&str>) -> Option<(NetworkId, Name)> {
+    Some((network_id(id?)?, name?.parse().ok()?))
 }
 
 fn network_id(text: &str) -> Option<NetworkId> {

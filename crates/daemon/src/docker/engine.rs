@@ -19,6 +19,7 @@ use bollard::query_parameters::{
 use futures_core::Stream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval, sleep, timeout};
+use tombolo_core::id::{Name, NetworkId};
 use tombolo_core::{EngineCommand, Reject};
 
 use super::Calls;
@@ -102,7 +103,9 @@ impl Engines {
                             self.describe(&docker, &slots, container.clone());
                         }
                     }
-                    self.name_networks(&known).await;
+                    for (id, name) in &known.network_names {
+                        self.name_network(*id, name).await;
+                    }
                     self.set_view(socket, Some((asked, known)));
                 }
             }
@@ -117,13 +120,12 @@ impl Engines {
                 if let Some(container) = attribute("container") {
                     self.describe(docker, slots, container);
                 } else if event.action.as_deref() == Some("create") {
-                    let this = self.clone();
-                    let docker = docker.clone();
-                    tokio::spawn(async move {
-                        if let Ok(known) = this.list(&docker).await {
-                            this.name_networks(&known).await;
-                        }
-                    });
+                    let (id, name) = (actor.id.clone(), attribute("name"));
+                    let named = described::network_name(id.as_deref(), name.as_deref());
+                    if let Some((id, name)) = named {
+                        let this = self.clone();
+                        tokio::spawn(async move { this.name_network(id, &name).await });
+                    }
                 }
             }
             Some(EventMessageTypeEnum::CONTAINER) => {
@@ -161,16 +163,14 @@ impl Engines {
         Ok(Known::of(&containers, &networks))
     }
 
-    async fn name_networks(&self, known: &Known) {
-        for (id, name) in &known.network_names {
-            let differs = self.calls.0.look(|controller| {
-                let network = controller.network(*id);
-                network.is_some_and(|n| n.spec.engine.is_some() && n.spec.name != *name)
-            });
-            if differs {
-                let command = EngineCommand::NameNetwork(*id, name.clone());
-                note(self.calls.order(command, None).await.map(drop));
-            }
+    async fn name_network(&self, id: NetworkId, name: &Name) {
+        let differs = self.calls.0.look(|controller| {
+            let network = controller.network(id);
+            network.is_some_and(|n| n.spec.engine.is_some() && n.spec.name != *name)
+        });
+        if differs {
+            let command = EngineCommand::NameNetwork(id, name.clone());
+            note(self.calls.order(command, None).await.map(drop));
         }
     }
 

@@ -136,7 +136,7 @@ impl Calls {
 }
 
 /// The pool of an allocator that has none.
-const EVERYWHERE: &str = "0.0.0.0/0";
+pub(super) const EVERYWHERE: &str = "0.0.0.0/0";
 
 /// How often engines asked for the pools of a network that is there, and when first.
 #[derive(Debug, Default)]

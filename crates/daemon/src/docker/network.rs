@@ -6,6 +6,7 @@ use tombolo_core::model::{GatewayMode, Network};
 use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject};
 
 use super::Calls;
+use super::ipam::EVERYWHERE;
 use super::server::CallError;
 use super::translate::{self, Wanted};
 use crate::plugin::wire;
@@ -152,7 +153,7 @@ fn existing(controller: &Controller, wanted: Wanted, pools: &[IpamData]) -> Want
         .filter_map(|net| controller.network_of_pool(*net))
         .next();
     let by_router = || {
-        let routers = pools.iter().filter(|data| data.pool == "0.0.0.0/0");
+        let routers = pools.iter().filter(|data| data.pool == EVERYWHERE);
         let mut routers = routers.filter_map(|data| translate::host_of(&data.gateway, "").ok());
         routers.find_map(|ip| controller.networks().find(|n| n.gateway(false) == Some(ip)))
     };
