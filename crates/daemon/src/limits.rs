@@ -174,6 +174,9 @@ pub(crate) const PLUGIN_PAUSE_MIN: Duration = Duration::from_millis(25);
 /// Longest of these rests.
 pub(crate) const PLUGIN_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Most names of plugins' hosts that are looked up at once.
+pub(crate) const PLUGIN_LOOKUPS_MAX: usize = 4;
+
 /// Largest answer of a plugin, in bytes.
 pub(crate) const PLUGIN_ANSWER_BYTES_MAX: usize = 1 << 20;
 

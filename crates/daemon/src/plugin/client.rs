@@ -3,6 +3,7 @@
 
 mod connection;
 pub(crate) mod error;
+mod lookup;
 #[cfg(test)]
 mod tests;
 mod tls;

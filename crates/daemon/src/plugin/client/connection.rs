@@ -17,6 +17,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::Bounds;
 use super::error::ConnectError;
+use super::lookup;
 use super::tls::client_config;
 use crate::limits::{PLUGIN_PAUSE_MAX, PLUGIN_PAUSE_MIN};
 use crate::plugin::discovery::{Address, Tls};
@@ -93,7 +94,8 @@ impl Connection {
 }
 
 async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
+    let addresses = lookup::addresses(host, port).await?;
+    let stream = TcpStream::connect(addresses.as_slice()).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
