@@ -1,7 +1,7 @@
 //! The words of the plugin protocol: each request and answer as engines and plugins write them.
 //!
-//! Both sides are written in Go as a rule, so these read as Go does: fields that nobody knows are passed over, those
-//! that are missing or `null` are empty, and a value of another type is an error.
+//! Both sides are written in Go as a rule, so these read as Go does: keys are taken in any case, fields that nobody knows
+//! are passed over, those that are missing or `null` are empty, and a value of another type is an error.
 
 pub(crate) mod ipam;
 pub(crate) mod method;
@@ -43,7 +43,8 @@ macro_rules! messages {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
                 // The derived reader alone would also take the fields in order from a list.
-                let object: serde_json::Map<_, _> = crate::plugin::wire::null_is_default(reader)?;
+                let object = crate::plugin::wire::null_is_default(reader)?;
+                let object = crate::plugin::wire::folded(object, &[$($key),*]);
                 Self::deserialize(object).map_err(serde::de::Error::custom)
             }
         }
@@ -107,6 +108,20 @@ pub(crate) fn write_object(
     options: &impl Serialize,
 ) -> Result<Map<String, Value>, serde_json::Error> {
     serde_json::to_value(options).and_then(serde_json::from_value)
+}
+
+/// The same object with its keys as they are known: Go takes them in any case, and prefers those that are written right.
+pub(super) fn folded(object: Map<String, Value>, known: &[&str]) -> Map<String, Value> {
+    let (right, other): (Vec<_>, Vec<_>) = object
+        .into_iter()
+        .partition(|(key, _)| known.contains(&key.as_str()));
+    let mut folded: Map<String, Value> = right.into_iter().collect();
+    for (key, value) in other {
+        let right = known.iter().find(|known| known.eq_ignore_ascii_case(&key));
+        let key = right.map_or(key, |right| (*right).to_owned());
+        folded.entry(key).or_insert(value);
+    }
+    folded
 }
 
 /// Reads a value of which `null` is the default, as Go writes lists and maps that were never made.

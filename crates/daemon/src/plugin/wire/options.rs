@@ -37,8 +37,7 @@ pub(crate) const NO_PROXY_6TO4: &str = "com.docker.network.driver.private.no_pro
 messages! {
     /// Options of a network. Absent is told from `false`: engines leave out what nobody asked for.
     NetworkOptions {
-        /// What the user wrote for the driver.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        /// What the user wrote for the driver; engines send it even if it is empty.
         generic: BTreeMap<String, String> = "com.docker.network.generic",
         /// Whether it has IPv4; absent before Docker 28, when every network had.
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -474,3 +474,13 @@ fn methods_have_their_paths() {
         assert_eq!(Method::from_path(path), None, "{path}");
     }
 }
+
+#[test]
+fn keys_are_taken_in_any_case_and_right_ones_first() {
+    let failure: Failure = read(br#"{"err": "no space"}"#).unwrap();
+    assert_eq!(failure.reason(), Some("no space"));
+    let activated: Activated = read(br#"{"implements": ["IpamDriver"]}"#).unwrap();
+    assert_eq!(activated.implements, ["IpamDriver"]);
+    let both: Failure = read(br#"{"ERR": "wrong", "Err": "right"}"#).unwrap();
+    assert_eq!(both.err, "right");
+}
