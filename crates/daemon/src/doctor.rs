@@ -232,15 +232,14 @@ fn silent_plugins(controller: &Controller, plugins: &Plugins, findings: &mut Vec
     let mut needed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for network in controller.networks() {
         let spec = &network.spec;
-        let ipam = spec.ipam.as_ref().map(|ipam| &ipam.plugin);
-        for name in spec.plugin.iter().chain(ipam) {
+        for name in spec.plugins() {
             needed.entry(name).or_default().push(spec.name.as_str());
         }
     }
     for (name, mut networks) in needed {
         networks.dedup();
         let status = plugins.status(name);
-        if status.answers {
+        if status.answers == Some(true) {
             findings.push(good("plugins", format!("plugin {name} answers")));
             continue;
         }

@@ -99,8 +99,8 @@ pub(crate) const DOCKER_LOOK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const DOCKER_VIEW_AGE_MAX: Duration = Duration::from_secs(25);
 
 /// How long an endpoint waits for an address that another one is giving up, and how often it asks.
-pub(crate) const DOCKER_ADDRESS_WAIT: Duration = Duration::from_secs(2);
-pub(crate) const DOCKER_ADDRESS_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const ADDRESS_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const ADDRESS_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long no engine must have something until it is removed.
 pub(crate) const DOCKER_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
@@ -197,6 +197,15 @@ pub(crate) const PLUGIN_WAITING_MAX: usize = 1_024;
 
 /// How often a plugin is asked for another pool when it offers one that overlaps what is there.
 pub(crate) const PLUGIN_POOLS_TRIED: usize = 8;
+
+/// How long what an earlier daemon left is kept for a plugin that does not answer, to be told of it.
+pub(crate) const PLUGIN_LEFT_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Longest rest until it is asked again whether it is there.
+pub(crate) const PLUGIN_LEFT_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Most of such things that are worked on at once.
+pub(crate) const PLUGIN_LEFT_TOGETHER_MAX: usize = 16;
 
 /// Longest that a plugin is waited for when it is only looked whether it is there.
 pub(crate) const PLUGIN_PROBE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -52,11 +52,8 @@ impl Daemon {
 
     /// A network with the plugins that it needs, and how they are.
     fn network(&self, controller: &Controller, network: &Network) -> types::Network {
-        let spec = &network.spec;
-        let ipam = spec.ipam.as_ref().map(|ipam| &ipam.plugin);
-        let mut names: Vec<&String> = spec.plugin.iter().chain(ipam).collect();
-        names.dedup();
-        let plugins = names.into_iter().map(|name| self.plugins.status(name));
+        let names = network.spec.plugins();
+        let plugins = names.map(|name| self.plugins.status(name));
         types::Network {
             plugins: plugins.collect(),
             ..view::network(controller, network)

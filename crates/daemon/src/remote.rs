@@ -6,10 +6,12 @@
 //! [`turns`]; what a daemon that ended had begun is found and undone by [`sweep`].
 
 mod attach;
+mod endpoint;
 mod ipam;
 mod network;
 pub(crate) mod plugins;
 mod prune;
+pub(crate) mod replay;
 mod sandbox;
 pub(crate) mod sweep;
 mod translate;
@@ -19,16 +21,19 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::time::{Instant, sleep};
 use tombolo_api::{ApiError, Request, Response};
 use tombolo_core::id::{EndpointId, NetworkId, SandboxId};
 use tombolo_core::model::{Endpoint, Network, Sandbox};
 use tombolo_core::{Code, Command, Controller, PluginCommand, Reference, Reject, Reply, Subject};
 
 use crate::engine::random;
+use crate::limits::{ADDRESS_PAUSE, ADDRESS_WAIT};
 use crate::queries::Show;
 use crate::run::Shared;
 use crate::translate::api_error;
 use plugins::Plugins;
+use replay::Replays;
 use turns::{Turn, Turns};
 
 /// Serves requests about networks of plugins.
@@ -37,6 +42,7 @@ pub(crate) struct Remote {
     shared: Shared,
     plugins: Arc<Plugins>,
     turns: Arc<Turns>,
+    replays: Arc<Replays>,
     /// Where the namespaces of sandboxes are.
     netns_dir: PathBuf,
 }
@@ -45,13 +51,14 @@ impl Remote {
     pub(crate) fn new(
         shared: Shared,
         plugins: Arc<Plugins>,
-        turns: Arc<Turns>,
+        (turns, replays): (Arc<Turns>, Arc<Replays>),
         netns_dir: PathBuf,
     ) -> Self {
         Self {
             shared,
             plugins,
             turns,
+            replays,
             netns_dir,
         }
     }
@@ -103,6 +110,19 @@ impl Remote {
 
     async fn order(&self, command: PluginCommand) -> Result<Reply, Reject> {
         self.shared.order(Command::Plugin(command), None).await
+    }
+
+    /// The same for one that takes an address: another endpoint may be giving it up this moment.
+    async fn order_when_free(&self, command: PluginCommand) -> Result<(), Reject> {
+        let until = Instant::now() + ADDRESS_WAIT;
+        loop {
+            match self.order(command.clone()).await {
+                Err(reject) if reject.code == Code::AddressInUse && Instant::now() < until => {
+                    sleep(ADDRESS_PAUSE).await;
+                }
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
     /// The same for one that makes something, whose id the seed is.
@@ -169,10 +189,11 @@ fn concerns(controller: &Controller, turns: &Turns, request: &Request) -> bool {
     };
     let endpoint = |reference: &str| {
         let found = controller.find_endpoint(&Reference(reference.to_owned()));
-        let of = found
-            .ok()
-            .and_then(|found| controller.network(found.network));
-        of.is_some_and(|network| network.spec.has_plugin())
+        found.is_ok_and(|found| {
+            let of = controller.network(found.network);
+            of.is_some_and(|network| network.spec.has_plugin())
+                || found.sandbox.is_some_and(|id| sandbox(&id.to_string()))
+        })
     };
     match request {
         Request::NetworkCreate(create) => {

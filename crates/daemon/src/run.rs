@@ -29,6 +29,7 @@ use crate::listen::notify::{Progress, notify};
 use crate::outside::Outside;
 use crate::queries::Show;
 use crate::remote::Remote;
+use crate::remote::replay::Replays;
 use crate::remote::turns::Turns;
 use crate::{docker, facts, relay, remote, start, translate, user_rules};
 
@@ -158,10 +159,12 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     start::settle(&mut engine, &mut arriving, config).await?;
     start::answer_names(&engine, config);
     let listeners = listeners(config).await?;
+    let replays = Arc::new(Replays::of(&engine.controller));
     let shared = Shared {
         engine: Arc::new(Mutex::new(engine)),
         reading: Arc::default(),
         turns: Arc::default(),
+        replays,
     };
     let server = http::Server::new(http::router(shared.clone()));
     let docker = docker::Plugin::open(&config.docker, &shared)?;
@@ -266,6 +269,7 @@ pub(crate) struct Shared {
     reading: Arc<tokio::sync::Mutex<()>>,
     /// Who works on what while plugins are asked.
     turns: Arc<Turns>,
+    replays: Arc<Replays>,
 }
 
 impl Shared {
@@ -312,8 +316,8 @@ impl Shared {
     fn remote(&self) -> Remote {
         let engine = self.lock();
         let (plugins, netns) = (engine.daemon().plugins(), engine.daemon().netns_dir());
-        let turns = Arc::clone(&self.turns);
-        Remote::new(self.clone(), Arc::clone(plugins), turns, netns.to_owned())
+        let shared = (Arc::clone(&self.turns), Arc::clone(&self.replays));
+        Remote::new(self.clone(), Arc::clone(plugins), shared, netns.to_owned())
     }
 
     /// Asks the plugins of all networks whether they are there.
@@ -321,10 +325,7 @@ impl Shared {
         let (plugins, mut names) = {
             let engine = self.lock();
             let specs = engine.controller.networks().map(|network| &network.spec);
-            let names = specs.flat_map(|spec| {
-                let ipam = spec.ipam.as_ref().map(|ipam| &ipam.plugin);
-                spec.plugin.iter().chain(ipam).cloned()
-            });
+            let names = specs.flat_map(|spec| spec.plugins().map(str::to_owned));
             (
                 Arc::clone(engine.daemon().plugins()),
                 names.collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 """A network driver and address manager for Docker's engine, as other people write them.
 
-Usage: plugin.py SOCKET LOG CONTROL
+Usage: plugin.py SOCKET|HOST:PORT LOG CONTROL
 
 Written from the description of the protocol alone. A network is a Linux bridge, an endpoint a pair of veths;
 addresses come from 10.99.0.0/16 and fd99::/48 unless a pool is asked for. Driver options of a network: prefix=NAME
@@ -314,7 +314,15 @@ class Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
 
+class TcpServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
 if __name__ == "__main__":
+    if "/" not in sys.argv[1]:
+        host, _, port = sys.argv[1].rpartition(":")
+        TcpServer((host, int(port)), Handler).serve_forever()
     if os.path.exists(sys.argv[1]):
         os.unlink(sys.argv[1])
     Server(sys.argv[1], Handler).serve_forever()

@@ -16,6 +16,8 @@ const SCRIPT: &str = include_str!("plugin.py");
 #[derive(Debug)]
 pub struct Plugin {
     name: String,
+    /// Host and port; none for a socket.
+    tcp: Option<String>,
     log: Log,
 }
 
@@ -34,11 +36,18 @@ impl Plugin {
     /// A plugin with this name that answers; none, after the test was declared skipped, where there cannot be one.
     #[track_caller]
     pub fn start(stage: &Stage, name: &str) -> Option<Self> {
+        Self::start_at(stage, name, None)
+    }
+
+    /// The same at a host and port, where nobody looks for it who was not told.
+    #[track_caller]
+    pub fn start_at(stage: &Stage, name: &str, tcp: Option<&str>) -> Option<Self> {
         if is_missing(stage, &[("python3", "python3"), ("ip", "iproute2")]) {
             return None;
         }
         let plugin = Self {
             name: name.to_owned(),
+            tcp: tcp.map(str::to_owned),
             log: Log(stage.path(format!("/run/peer-{name}/output"))),
         };
         stage.shell(&format!(
@@ -116,10 +125,18 @@ impl Plugin {
              setsid python3 plugin.py {socket} calls control >>output 2>&1 </dev/null &
              echo $! >pid",
             directory = self.directory(),
-            socket = self.socket(),
+            socket = self.tcp.clone().unwrap_or_else(|| self.socket()),
         ));
         let socket = stage.path(self.socket());
-        let answers = wait_until(PATIENCE, || UnixStream::connect(&socket).is_ok());
+        let answers = wait_until(PATIENCE, || match &self.tcp {
+            Some(tcp) => {
+                let (host, port) = tcp.rsplit_once(':').expect("host and port");
+                let connect = format!("exec 3<>/dev/tcp/{host}/{port}");
+                let outcome = stage.run(&["bash", "-c", &connect]);
+                outcome.is_ok_and(|outcome| outcome.success())
+            }
+            None => UnixStream::connect(&socket).is_ok(),
+        });
         let name = &self.name;
         assert!(
             answers,

@@ -5,28 +5,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tombolo_lab::node::wait_until;
-use tombolo_tests::Place;
+use tombolo_tests::peers::Plugin;
 use tombolo_tests::stage::PATIENCE;
+use tombolo_tests::{Place, Stage};
 
-use super::scene::Scene;
+use super::scene::{ATTACH, DETACH, Scene};
 
 const MAKE: &[&str] = &[
     "Plugin.Activate",
     "NetworkDriver.GetCapabilities",
     "NetworkDriver.CreateNetwork",
 ];
-const ATTACH: &[&str] = &[
-    "NetworkDriver.CreateEndpoint",
-    "NetworkDriver.Join",
-    "NetworkDriver.ProgramExternalConnectivity",
-    "NetworkDriver.EndpointOperInfo",
-];
-const DETACH: &[&str] = &[
-    "NetworkDriver.RevokeExternalConnectivity",
-    "NetworkDriver.Leave",
-    "NetworkDriver.DeleteEndpoint",
-];
-
 /// Asserts that a sandbox is told the IPv4 address of another by its name, which has one letter (RFC 1035, section 4).
 #[track_caller]
 fn assert_resolves(from: &Place, name: &str, to: &Place) {
@@ -119,35 +108,113 @@ fn a_stopped_sandbox_is_taken_out_and_comes_back_with_its_address() {
 }
 
 #[test]
-fn the_way_out_changes_between_networks_of_plugins_and_ours() {
+fn a_plugin_that_comes_later_than_the_daemon_is_told_what_was_left() {
+    let Some(mut scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24 --ipam-driver peer");
+    scene.misbehave("Join hang 30");
+    let mut asking = scene.stage.tombolo_command();
+    asking.args(["sandbox", "create", "--name", "a", "--network", "far"]);
+    let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut asking = asking.spawn().unwrap();
+    let methods = |scene: &Scene| scene.plugin.methods(&scene.stage);
+    let joins = || methods(&scene).iter().any(|m| m.ends_with("Join"));
+    assert!(wait_until(PATIENCE, joins), "{:?}", methods(&scene));
+    scene.misbehave("");
+    scene.stage.kill().unwrap();
+    drop(asking.wait());
+    scene.shell("mv /run/docker/plugins/peer.sock /run/away.sock");
+    scene.start_anew();
+    let told = scene.tries("doctor");
+    assert!(
+        told.stdout
+            .contains("plugin peer of network far does not answer"),
+        "{told:?}"
+    );
+    let shown = scene.ok("network inspect far");
+    assert!(shown.contains("\"answers\": false"), "{shown}");
+    assert!(
+        scene.ok("endpoint ls -q").lines().count() == 1,
+        "it is kept to be told"
+    );
+    scene.asked();
+    scene.shell("mv /run/away.sock /run/docker/plugins/peer.sock");
+    let gone = || scene.ok("endpoint ls -q").is_empty();
+    assert!(wait_until(PATIENCE, gone), "{:?}", methods(&scene));
+    let asked = scene.asked();
+    for method in ["NetworkDriver.DeleteEndpoint", "IpamDriver.ReleaseAddress"] {
+        assert!(asked.iter().any(|asked| asked == method), "{asked:?}");
+    }
+}
+
+#[test]
+fn routes_of_plugins_and_networks_without_a_way_out() {
     let Some(scene) = Scene::start() else {
         return;
     };
-    scene.network("far", "--subnet 10.9.0.0/24");
-    scene.ok("network create --subnet 10.10.0.0/24 near");
-    let a = scene.sandbox("a", "--network near --network far -p 8080:80");
-    let methods = scene.asked();
-    // By the order of names the plugin's network is the way out; its plugin publishes.
-    assert!(methods.ends_with(&ATTACH.map_owned()), "{methods:?}");
-    assert!(a.ok("ip route").contains("default via 10.9.0.1"));
-    let elements = scene.shell("nft list map inet tombolo publish_any4 2>/dev/null; true");
-    assert!(!elements.contains("8080"), "{elements}");
-    scene.ok("network disconnect far a");
-    assert!(a.ok("ip route").contains("default via 10.10.0.1"));
-    scene.asked();
-    scene.ok("network connect far a");
-    scene.assert_asked(ATTACH);
+    scene.misbehave("NetworkDriver.GetCapabilities answer {\"Scope\": \"global\", \"GwAllocChecker\": true}\nGwAllocCheck answer {\"SkipIPv4\": true}");
+    scene.network(
+        "far",
+        "--subnet 10.9.0.0/24 -o gateway=none -o routes=10.50.0.0/16@10.9.0.9,10.51.0.0/16",
+    );
+    let create = scene.plugin.calls(&scene.stage).pop().unwrap();
+    assert!(
+        create.request["IPv4Data"][0].get("Gateway").is_none(),
+        "{create:?}"
+    );
+    let options = &create.request["Options"]["com.docker.network.generic"];
+    assert_eq!(options["gateway"], "none");
+    scene.misbehave(
+        "ProgramExternalConnectivity 404\nEndpointOperInfo 404\nRevokeExternalConnectivity 404",
+    );
+    let a = scene.sandbox("a", "--network far");
+    let routes = a.ok("ip route");
+    assert!(
+        routes.contains("10.50.0.0/16 via 10.9.0.9") && routes.contains("10.51.0.0/16 dev"),
+        "{routes}"
+    );
+    assert!(!routes.contains("default"), "{routes}");
     scene.ok("sandbox rm a");
+    scene.misbehave("");
+    scene.ok("network rm far");
+    scene.network("plain", "--subnet 10.9.0.0/24");
+    let create = scene.plugin.calls(&scene.stage).pop().unwrap();
+    let options = &create.request["Options"]["com.docker.network.generic"];
+    assert_eq!(
+        options,
+        &serde_json::json!({}),
+        "engines send it without options, too"
+    );
 }
 
-trait MapOwned {
-    fn map_owned(&self) -> Vec<String>;
-}
-
-impl MapOwned for [&str] {
-    fn map_owned(&self) -> Vec<String> {
-        self.iter().map(|word| (*word).to_owned()).collect()
-    }
+#[test]
+fn a_plugin_is_found_by_a_file_and_reached_by_its_hosts_name() {
+    const FILES: &str = "/run/plugin-files";
+    let Some(stage) = Stage::start_with(&["--plugin-files", FILES]) else {
+        return;
+    };
+    let Some(plugin) = Plugin::start_at(&stage, "peer", Some("127.0.0.1:9000")) else {
+        return;
+    };
+    stage.shell(&format!(
+        "mkdir -p {FILES} && echo '{{\"Name\": \"peer\", \"Addr\": \"tcp://localhost:9000\"}}' >{FILES}/peer.json"
+    ));
+    stage.ok("network create --driver peer --ipam-driver peer far");
+    let a = stage.sandbox("a", "--network far");
+    assert!(a.pings("10.99.0.1".parse().unwrap()));
+    assert!(
+        stage
+            .ok("network inspect far")
+            .contains("http://localhost:9000")
+    );
+    stage.ok("sandbox rm a");
+    stage.ok("network rm far");
+    assert!(
+        plugin
+            .methods(&stage)
+            .ends_with(&["NetworkDriver.DeleteNetwork".to_owned()])
+    );
 }
 
 #[test]
@@ -256,41 +323,6 @@ fn an_endpoint_alone_joins_and_leaves_and_keeps_its_address() {
     let pruned = scene.ok("system prune -f");
     assert!(pruned.contains("far") && pruned.contains('e'), "{pruned}");
     assert_eq!(scene.links(), before);
-}
-
-#[test]
-fn ports_are_the_plugins_to_publish() {
-    let Some(scene) = Scene::start() else {
-        return;
-    };
-    scene.network("far", "--subnet 10.9.0.0/24");
-    scene.asked();
-    scene.sandbox(
-        "a",
-        "--network far -p 192.0.2.1:8080-8081:80-81 -p 5353:53/udp --expose 9000",
-    );
-    let calls = scene.plugin.calls(&scene.stage);
-    let program = calls
-        .iter()
-        .find(|call| call.method.ends_with("ProgramExternalConnectivity"))
-        .unwrap();
-    let ports = &program.request["Options"]["com.docker.network.portmap"];
-    let text = ports.to_string();
-    for word in [
-        "\"Port\":81",
-        "\"HostPort\":8081",
-        "\"Proto\":17",
-        "\"HostPort\":5353",
-    ] {
-        assert!(text.contains(word), "{word}: {text}");
-    }
-    let exposed = &program.request["Options"]["com.docker.network.endpoint.exposedports"];
-    assert!(exposed.to_string().contains("9000"), "{exposed}");
-    scene.assert_refused(
-        "publish add a 8888:88",
-        2,
-        &["a plugin publishes its ports"],
-    );
 }
 
 #[test]

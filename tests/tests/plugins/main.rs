@@ -6,6 +6,7 @@ mod ipam;
 mod life;
 mod own;
 mod scene;
+mod way_out;
 
 /// What a plugin may do instead of answering at once, and what is told of it.
 fn fails_words() -> &'static [(&'static str, &'static str)] {

@@ -8,6 +8,21 @@ use tombolo_tests::peers::Plugin;
 /// Flags of our daemon: no call takes long, so that a plugin that hangs does not make a test slow.
 pub(crate) const FLAGS: &[&str] = &["--plugin-call-timeout-seconds", "2"];
 
+/// What is asked when an endpoint comes to a sandbox.
+pub(crate) const ATTACH: &[&str] = &[
+    "NetworkDriver.CreateEndpoint",
+    "NetworkDriver.Join",
+    "NetworkDriver.ProgramExternalConnectivity",
+    "NetworkDriver.EndpointOperInfo",
+];
+
+/// What is asked when it goes.
+pub(crate) const DETACH: &[&str] = &[
+    "NetworkDriver.RevokeExternalConnectivity",
+    "NetworkDriver.Leave",
+    "NetworkDriver.DeleteEndpoint",
+];
+
 /// A machine with both.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -19,7 +34,13 @@ impl Scene {
     /// None where this machine cannot have it, which is then told.
     #[track_caller]
     pub(crate) fn start() -> Option<Self> {
-        let stage = Stage::start_with(FLAGS)?;
+        Self::start_with(FLAGS)
+    }
+
+    /// The same with these flags of our daemon.
+    #[track_caller]
+    pub(crate) fn start_with(flags: &[&str]) -> Option<Self> {
+        let stage = Stage::start_with(flags)?;
         let plugin = Plugin::start(&stage, "peer")?;
         Some(Self { stage, plugin })
     }

@@ -278,8 +278,9 @@ pub struct PluginStatus {
     /// What last went wrong with it since the daemon started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// Whether it answered when it was last asked; true before that.
-    pub answers: bool,
+    /// Whether it answered when this daemon last asked it; absent before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<bool>,
 }
 
 /// Where a network stands in its life.

@@ -1,7 +1,5 @@
 //! The parts of requests about networks of plugins, between which the plugins are asked.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::Reference;
@@ -43,9 +41,7 @@ pub enum PluginCommand {
     },
     /// A plugin has handed out an address for an endpoint.
     NoteAddress(EndpointId, IpNet),
-    /// An address was given back to the plugin.
-    ForgetAddress(EndpointId, IpAddr),
-    /// What the plugin of an endpoint knows or said.
+    /// What the plugin of an endpoint knows or said. Addresses that it gave are the endpoint's until it says otherwise.
     NotePlugin(EndpointId, Option<Box<EndpointPlugin>>),
     /// Attach an endpoint as its plugin said.
     Attach(EndpointId),
@@ -53,6 +49,8 @@ pub enum PluginCommand {
     Detach(EndpointId),
     /// Everything is asked for: the endpoint is there.
     FinishEndpoint(EndpointId),
+    /// Take an endpoint away up to its record, attached or not: from now on plugins may have forgotten it.
+    RetireEndpoint(EndpointId),
     /// Erase an endpoint of which no plugin knows any more, attached or not.
     DropEndpoint(EndpointId),
     /// Make a sandbox with endpoints in networks of ours, to which others will come.

@@ -80,6 +80,7 @@ impl Controller {
         let refuse = |code, message: String, hint: &str| {
             Halt::Reject(Reject::new(code, &network.spec.name, message).hint(hint))
         };
+        must_have_own_addresses(network)?;
         if range.is_some() {
             let message = "its ranges cannot be narrowed for one engine".to_owned();
             let hint = "leave the range out";
@@ -253,6 +254,7 @@ impl Controller {
                     .into(),
             );
         }
+        must_have_own_addresses(network)?;
         let strange = |net: &&IpNet| !network.pools.iter().any(|pool| pool.subnet == **net);
         if let Some(subnet) = pools.iter().find(strange) {
             let message = format!("the engine has the subnet {subnet} for it, which it has not");
@@ -380,4 +382,19 @@ fn address_length(network: Option<&Network>, subnet: IpNet, gateway: bool) -> u8
 
 fn is_gateway(loan: &Loan) -> bool {
     matches!(loan, Loan::Address { gateway: true, .. })
+}
+
+/// A plugin that hands out a network's addresses is not asked for those of another engine's containers.
+fn must_have_own_addresses(network: &Network) -> Result<(), Reject> {
+    let Some(ipam) = &network.spec.ipam else {
+        return Ok(());
+    };
+    let message = format!(
+        "its addresses come from the plugin {}, which engines must ask themselves",
+        ipam.plugin
+    );
+    Err(
+        Reject::new(Code::InvalidCombination, &network.spec.name, message)
+            .hint("name a network with addresses of ours"),
+    )
 }

@@ -1,8 +1,6 @@
 //! Networks of plugins, endpoints in them, and sandboxes to which such endpoints come: each request in parts, between
 //! which the daemon asks the plugins. The answers are facts in the records.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::address::{derived_mac, lease_reject};
@@ -49,15 +47,13 @@ impl Controller {
             PluginCommand::NoteAddress(endpoint, address) => {
                 self.note_address(now_ms, endpoint, address)
             }
-            PluginCommand::ForgetAddress(endpoint, address) => {
-                self.forget_address(now_ms, endpoint, address)
-            }
             PluginCommand::NotePlugin(endpoint, plugin) => {
-                self.note_plugin(endpoint, plugin.map(|plugin| *plugin))
+                self.note_plugin(now_ms, endpoint, plugin.map(|plugin| *plugin))
             }
             PluginCommand::Attach(endpoint) => self.attach_plugin(endpoint),
             PluginCommand::Detach(endpoint) => self.detach_plugin(endpoint),
             PluginCommand::FinishEndpoint(endpoint) => self.finish_endpoint(endpoint),
+            PluginCommand::RetireEndpoint(endpoint) => self.retire_endpoint(endpoint),
             PluginCommand::DropEndpoint(endpoint) => {
                 let endpoint = self.known_endpoint(endpoint)?;
                 self.remove_endpoint(endpoint)
@@ -88,16 +84,28 @@ impl Controller {
     fn note_pool(&mut self, id: NetworkId, pool: Pool) -> Result<Draft, Halt> {
         let mut network = self.known_network(id)?;
         let mut change = Change::default();
-        let before = network.pools.iter().position(|p| p.subnet == pool.subnet);
-        if let Some(at) = before {
+        let at = network.pools.iter().position(|p| p.subnet == pool.subnet);
+        if let Some(at) = at.filter(|at| pool_spec(&network.pools[*at]) == pool_spec(&pool)) {
+            network.pools[at] = pool;
+            self.state.set_network(id, Some(network), &mut change);
+            return Ok(Draft {
+                change,
+                done: recorded(Reply::Network(id), false),
+            });
+        }
+        let before = at.map(|at| network.pools.remove(at));
+        if before.is_some() {
             // Fails only where no such pool is, which is what is wanted.
             drop(self.state.space.remove_pool(pool.subnet));
-            network.pools.remove(at);
         }
         let host = self.surroundings(network.existing);
         let owner = network.spec.name.to_string();
         let added = self.state.space.add_pool(&owner, pool_spec(&pool), &host);
-        added.map_err(|reject| pool_reject(&network.spec.name, &reject))?;
+        if let Err(reject) = added {
+            let back = before.map(|pool| self.state.space.adopt_pool(&owner, pool_spec(&pool)));
+            debug_assert!(back.is_none_or(|back| back.is_ok()));
+            return Err(pool_reject(&network.spec.name, &reject).into());
+        }
         if before.is_none() {
             change.undo.push(Undo::Pool(pool.subnet));
         }
@@ -167,48 +175,61 @@ impl Controller {
         let mut endpoint = self.known_endpoint(id)?;
         let network = self.known_network(endpoint.network)?;
         let mut change = Change::default();
+        self.take_address(now_ms, (&network, id), address, &mut change)?;
+        endpoint.addresses.push(address);
+        self.store_addresses(endpoint, &network, &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Endpoint(id), false),
+        })
+    }
+
+    /// Makes an address that a plugin chose the endpoint's; one that another endpoint has is refused.
+    fn take_address(
+        &mut self,
+        now_ms: u64,
+        (network, id): (&Network, EndpointId),
+        address: IpNet,
+        change: &mut Change,
+    ) -> Result<(), Reject> {
         if let Some(pool) = network.pool_of(address.addr()) {
             let request = LeaseRequest {
                 subnet: pool.subnet,
                 address: Some(address.addr()),
                 owner: &id.to_string(),
             };
-            self.state
-                .lease(&request, now_ms, &mut change)
-                .map_err(|reject| lease_reject(&network.spec.name, &reject))?;
+            let leased = self.state.lease(&request, now_ms, change);
+            return leased
+                .map(drop)
+                .map_err(|reject| lease_reject(&network.spec.name, &reject));
         }
-        endpoint.addresses.push(address);
-        endpoint.addresses.sort_by_key(|net| net.addr().is_ipv6());
-        if endpoint.spec.mac.is_none() {
-            endpoint.mac = derived_mac(&network, &endpoint.addresses);
+        let mut others = self.state.endpoints_of_network(network.id);
+        let has = |other: &&Endpoint| {
+            let mut addresses = other.addresses.iter();
+            other.id != id && addresses.any(|net| net.addr() == address.addr())
+        };
+        match others.find(has) {
+            None => Ok(()),
+            Some(other) => {
+                let message = format!("endpoint {} has this address", other.name);
+                Err(Reject::new(Code::AddressInUse, address.addr(), message)
+                    .hint("see what the plugin has given it to"))
+            }
         }
-        self.state.set_endpoint(id, Some(endpoint), &mut change);
-        Ok(Draft {
-            change,
-            done: recorded(Reply::Endpoint(id), false),
-        })
     }
 
-    fn forget_address(
-        &mut self,
-        now_ms: u64,
-        id: EndpointId,
-        address: IpAddr,
-    ) -> Result<Draft, Halt> {
-        let mut endpoint = self.known_endpoint(id)?;
-        let mut change = Change::default();
-        endpoint.addresses.retain(|net| net.addr() != address);
-        // Fails only for an address that was not ours to give.
-        drop(self.state.space.release(address, &id.to_string(), now_ms));
-        self.state.set_endpoint(id, Some(endpoint), &mut change);
-        Ok(Draft {
-            change,
-            done: recorded(Reply::Endpoint(id), false),
-        })
+    fn store_addresses(&mut self, mut endpoint: Endpoint, network: &Network, change: &mut Change) {
+        endpoint.addresses.sort_by_key(|net| net.addr().is_ipv6());
+        endpoint.mac = match endpoint.chosen_mac() {
+            Some(mac) => mac,
+            None => derived_mac(network, &endpoint.addresses),
+        };
+        self.state.set_endpoint(endpoint.id, Some(endpoint), change);
     }
 
     fn note_plugin(
         &mut self,
+        now_ms: u64,
         id: EndpointId,
         plugin: Option<EndpointPlugin>,
     ) -> Result<Draft, Halt> {
@@ -219,16 +240,42 @@ impl Controller {
             remote::check_joined(name, joined)?;
             self.must_be_no_uplink(name, &joined.source)?;
         }
-        let mut change = Change::default();
-        endpoint.plugin = plugin;
-        endpoint.mac = match endpoint.chosen_mac() {
-            Some(mac) => mac,
-            None => derived_mac(&network, &endpoint.addresses),
+        let given = |plugin: &Option<EndpointPlugin>| {
+            let addresses = plugin.as_ref().map(|plugin| plugin.addresses.clone());
+            addresses.unwrap_or_default()
         };
-        self.state.set_endpoint(id, Some(endpoint), &mut change);
+        let (before, after) = (given(&endpoint.plugin), given(&plugin));
+        let mut change = Change::default();
+        for address in after.iter().filter(|net| !before.contains(net)) {
+            let taken = self.take_address(now_ms, (&network, id), *address, &mut change);
+            if let Err(reject) = taken {
+                self.forget(change);
+                return Err(reject.into());
+            }
+            endpoint.addresses.push(*address);
+        }
+        for address in before.iter().filter(|net| !after.contains(net)) {
+            endpoint.addresses.retain(|net| net != address);
+            let ip = address.addr();
+            // Fails only for an address that was not ours to give.
+            drop(self.state.space.release(ip, &id.to_string(), now_ms));
+        }
+        endpoint.plugin = plugin;
+        self.store_addresses(endpoint, &network, &mut change);
         Ok(Draft {
             change,
             done: recorded(Reply::Endpoint(id), false),
+        })
+    }
+
+    fn retire_endpoint(&mut self, id: EndpointId) -> Result<Draft, Halt> {
+        let mut endpoint = self.known_endpoint(id)?;
+        let mut change = Change::default();
+        endpoint.deleting = true;
+        self.state.set_endpoint(id, Some(endpoint), &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Endpoint(id), true),
         })
     }
 

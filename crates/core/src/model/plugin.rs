@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::network::StaticRoute;
@@ -17,6 +18,13 @@ pub struct IpamSpec {
     pub options: BTreeMap<String, String>,
 }
 
+impl IpamSpec {
+    /// Whether nobody hands any out: what Docker calls the driver `null`.
+    pub fn is_null(&self) -> bool {
+        self.plugin == "null"
+    }
+}
+
 /// A pool that a plugin handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginPool {
@@ -26,11 +34,21 @@ pub struct PluginPool {
     pub space: String,
     /// Addresses that were asked of it for the network itself, to be given back with it.
     pub requested: Vec<IpAddr>,
+    /// Whether the plugin wants everything in use requested again by the next daemon.
+    #[serde(default)]
+    pub replay: bool,
 }
 
 /// What a network's plugin was told of an endpoint, and said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointPlugin {
+    /// Random: part of what the plugin calls the endpoint. Each attachment has another, as a plugin may still have one
+    /// that it failed to forget.
+    #[serde(default)]
+    pub draw: u64,
+    /// Addresses that the plugin chose, of families of which it was given none.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
     /// The hardware address that the plugin chose.
     pub mac: Option<[u8; 6]>,
     /// What it said when the endpoint joined its sandbox.

@@ -13,7 +13,7 @@ use tombolo_netstate::Mac;
 use super::Calls;
 use super::server::CallError;
 use super::translate;
-use crate::limits::{DOCKER_ADDRESS_PAUSE, DOCKER_ADDRESS_WAIT};
+use crate::limits::{ADDRESS_PAUSE, ADDRESS_WAIT};
 use crate::plugin::wire;
 use crate::plugin::wire::network::{
     CreateEndpointRequest, CreateEndpointResponse, EndpointInterface, EndpointOperInfoResponse,
@@ -88,11 +88,11 @@ impl Calls {
 
     /// Makes an endpoint as soon as the kernel has let go of the address that another one has given up.
     async fn order_when_free(&self, command: EngineCommand, id: EndpointId) -> Result<(), Reject> {
-        let until = Instant::now() + DOCKER_ADDRESS_WAIT;
+        let until = Instant::now() + ADDRESS_WAIT;
         loop {
             match self.order(command.clone(), Some(id.0)).await {
                 Err(reject) if reject.code == Code::AddressInUse && Instant::now() < until => {
-                    sleep(DOCKER_ADDRESS_PAUSE).await;
+                    sleep(ADDRESS_PAUSE).await;
                 }
                 outcome => return outcome.map(drop),
             }

@@ -23,7 +23,9 @@ use self::error::CallError;
 use super::discovery::Address;
 use super::wire::method::Method;
 use super::wire::{self, Activated, Done, Failure};
-use crate::limits::{PLUGIN_ANSWER_BYTES_MAX, PLUGIN_CALL_TIMEOUT, PLUGIN_PATIENCE};
+use crate::limits::{
+    PLUGIN_ANSWER_BYTES_MAX, PLUGIN_CALL_TIMEOUT, PLUGIN_PATIENCE, PLUGIN_PROBE_TIMEOUT,
+};
 
 /// The version of the protocol, as engines tell it.
 const ACCEPTED: &str = "application/vnd.docker.plugins.v1.2+json";
@@ -55,6 +57,17 @@ impl Default for Bounds {
             call: PLUGIN_CALL_TIMEOUT,
             patience: PLUGIN_PATIENCE,
             answer_bytes: PLUGIN_ANSWER_BYTES_MAX,
+        }
+    }
+}
+
+impl Bounds {
+    /// What a plugin is granted that is only looked for, or was silent a moment ago.
+    pub(crate) fn hurried(self) -> Self {
+        Self {
+            call: PLUGIN_PROBE_TIMEOUT.min(self.call),
+            patience: Duration::ZERO,
+            ..self
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Addresses that plugins hand out.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tombolo_core::driver::names;
 use tombolo_core::id::{EndpointId, NetworkId};
 use tombolo_core::model::{
-    EndpointSpec, GatewayMode, IpamSpec, Network, PluginPool, Pool, SubnetPick, SubnetSpec,
+    Endpoint, EndpointSpec, GatewayMode, IpamSpec, Network, PluginPool, Pool, SubnetPick,
+    SubnetSpec,
 };
 use tombolo_core::{Code, PluginCommand, Reject};
 use tombolo_netstate::Mac;
@@ -16,18 +18,21 @@ use super::{Remote, note, translate};
 use crate::limits::PLUGIN_POOLS_TRIED;
 use crate::plugin::wire::Done;
 use crate::plugin::wire::ipam::{
-    ADDRESS_TYPE_GATEWAY, AddressSpaces, DATA_GATEWAY, ENDPOINT_NAME, REQUEST_ADDRESS_TYPE,
-    ReleaseAddressRequest, ReleasePoolRequest, RequestAddressRequest, RequestAddressResponse,
-    RequestPoolRequest, RequestPoolResponse,
+    ADDRESS_TYPE_GATEWAY, AddressSpaces, DATA_GATEWAY, ENDPOINT_NAME, IpamCapabilities,
+    REQUEST_ADDRESS_TYPE, ReleaseAddressRequest, ReleasePoolRequest, RequestAddressRequest,
+    RequestAddressResponse, RequestPoolRequest, RequestPoolResponse,
 };
 use crate::plugin::wire::method::{Method, Subsystem};
 use crate::plugin::wire::options::MAC_ADDRESS;
+
+/// What is said of a pool or an address.
+type Options = BTreeMap<String, String>;
 
 impl Remote {
     /// Asks the plugin of a network, if it has one for addresses, for a pool of each family.
     pub(super) async fn request_pools(&self, id: NetworkId) -> Result<(), Reject> {
         let network = self.network(id)?;
-        let Some(ipam) = network.spec.ipam.clone() else {
+        let Some(ipam) = network.spec.ipam.clone().filter(|ipam| !ipam.is_null()) else {
             return Ok(());
         };
         let plugin = self
@@ -54,20 +59,11 @@ impl Remote {
         (plugin, ipam): (&Plugin, &IpamSpec),
         wanted: &SubnetSpec,
     ) -> Result<(), Reject> {
+        let capabilities = plugin.ipam_capabilities().await?;
         let spaces = plugin.call_if_there(Method::GetDefaultAddressSpaces, None::<&Done>);
         let spaces: AddressSpaces = spaces.await?.unwrap_or_default();
-        let request = RequestPoolRequest {
-            address_space: spaces.local,
-            pool: wanted
-                .subnet
-                .map_or_else(String::new, |net| net.to_string()),
-            sub_pool: wanted
-                .ranges
-                .first()
-                .map_or_else(String::new, ToString::to_string),
-            options: ipam.options.clone(),
-            v6: wanted.is_ipv6(),
-        };
+        let mut request = pool_request((&spaces.local, ipam), (wanted.subnet, &wanted.ranges));
+        request.v6 = wanted.is_ipv6();
         let (answer, subnet) = self.free_pool(plugin, &request).await?;
         let mut pool = Pool {
             subnet,
@@ -78,6 +74,7 @@ impl Remote {
                 id: answer.pool_id.clone(),
                 space: request.address_space.clone(),
                 requested: Vec::new(),
+                replay: capabilities.requires_request_replay,
             }),
         };
         if let Err(reject) = self.note_pool(network.id, &pool).await {
@@ -92,27 +89,54 @@ impl Remote {
         let needs_one = offered.is_none() && mode != GatewayMode::Isolated;
         if let Some(text) = offered {
             let ip = translate::host_of(text).map_err(|text| plugin.senseless(text))?;
+            if !subnet.contains(&ip) {
+                return Err(plugin.senseless(format!("the gateway {ip} is not of {subnet}")));
+            }
             pool.gateway = Some(ip);
         }
         if wanted.gateway.is_some() || needs_one {
-            let kind = [(REQUEST_ADDRESS_TYPE, ADDRESS_TYPE_GATEWAY.to_owned())];
-            let options = translate::options(kind);
-            let ip = request_address(plugin, &answer.pool_id, (wanted.gateway, options)).await?;
-            pool.gateway = Some(ip.addr());
-            note_requested(&mut pool, ip.addr());
+            let wish = (wanted.gateway, gateway_options());
+            let ip = self
+                .request_for(network.id, plugin, &mut pool, wish)
+                .await?;
+            pool.gateway = Some(ip);
         }
         self.note_pool(network.id, &pool).await?;
         for (name, ip) in &wanted.reserved {
-            let wish = (Some(*ip), Default::default());
-            let ip = request_address(plugin, &answer.pool_id, wish).await?;
-            note_requested(&mut pool, ip.addr());
-            pool.reserved.insert(name.clone(), ip.addr());
+            let wish = (Some(*ip), BTreeMap::new());
+            let ip = self
+                .request_for(network.id, plugin, &mut pool, wish)
+                .await?;
+            pool.reserved.insert(name.clone(), ip);
             self.note_pool(network.id, &pool).await?;
         }
         Ok(())
     }
 
-    async fn note_pool(&self, network: NetworkId, pool: &Pool) -> Result<(), Reject> {
+    /// Asks for an address of the network itself, and notes that before it is judged.
+    async fn request_for(
+        &self,
+        network: NetworkId,
+        plugin: &Plugin,
+        pool: &mut Pool,
+        wish: (Option<IpAddr>, Options),
+    ) -> Result<IpAddr, Reject> {
+        let Some(id) = pool.plugin.as_ref().map(|of| of.id.clone()) else {
+            return Err(plugin.senseless("the pool is not the plugin's"));
+        };
+        let ip = request_address(plugin, &id, pool, wish).await?.addr();
+        if let Some(of) = &mut pool.plugin {
+            of.requested.push(ip);
+        }
+        if let Err(reject) = self.note_pool(network, pool).await {
+            let released = release_address(plugin, &id, ip).await;
+            note("releasing an address", released);
+            return Err(reject);
+        }
+        Ok(ip)
+    }
+
+    pub(super) async fn note_pool(&self, network: NetworkId, pool: &Pool) -> Result<(), Reject> {
         let command = PluginCommand::NotePool(network, Box::new(pool.clone()));
         self.order(command).await.map(drop)
     }
@@ -175,9 +199,10 @@ impl Remote {
 
     /// The plugin that hands out the addresses of a network; none where we do.
     async fn addresses_of(&self, network: &Network) -> Result<Option<Plugin>, Reject> {
-        let Some(ipam) = &network.spec.ipam else {
+        let Some(ipam) = network.spec.ipam.as_ref().filter(|ipam| !ipam.is_null()) else {
             return Ok(None);
         };
+        self.replay(network.id).await?;
         let plugin = self.plugins.open(&ipam.plugin, Subsystem::IpamDriver);
         plugin.await.map(Some)
     }
@@ -191,6 +216,7 @@ impl Remote {
             return Ok(());
         };
         let mut outcome = Ok(());
+        let plugin = plugin.hurried();
         for pool in network.pools.iter().rev() {
             let Some(of) = &pool.plugin else { continue };
             for address in &of.requested {
@@ -208,6 +234,14 @@ impl Remote {
         network: &Network,
         (id, spec): (EndpointId, &mut EndpointSpec),
     ) -> Result<(), Reject> {
+        if network.spec.ipam.as_ref().is_some_and(IpamSpec::is_null) && !spec.addresses.is_empty() {
+            let message = "the network has no addresses that could be asked for";
+            return Err(
+                Reject::new(Code::InvalidCombination, &network.spec.name, message).hint(
+                    "leave the address out, or make the network without `--ipam-driver null`",
+                ),
+            );
+        }
         let Some(plugin) = self.addresses_of(network).await? else {
             return Ok(());
         };
@@ -233,13 +267,10 @@ impl Remote {
                 continue;
             };
             let Some(of) = &pool.plugin else { continue };
-            let mut options = translate::options([(ENDPOINT_NAME, endpoint.name.to_string())]);
-            if plugin.ipam_capabilities().await?.requires_mac_address {
-                let mac = Mac(endpoint.spec.mac.unwrap_or(endpoint.mac)).to_string();
-                options.insert(MAC_ADDRESS.to_owned(), mac);
-            }
-            let address = request_address(&plugin, &of.id, (asked, options)).await?;
-            let noted = self.order(PluginCommand::NoteAddress(id, address)).await;
+            let options = endpoint_options(&endpoint, &plugin.ipam_capabilities().await?);
+            let address = request_address(&plugin, &of.id, pool, (asked, options)).await?;
+            let noted = PluginCommand::NoteAddress(id, address);
+            let noted = self.order_when_free(noted).await;
             if let Err(reject) = noted {
                 let released = release_address(&plugin, &of.id, address.addr()).await;
                 note("releasing an address", released);
@@ -264,6 +295,7 @@ impl Remote {
             let Some(of) = pool.and_then(|pool| pool.plugin.as_ref()) else {
                 continue;
             };
+            let plugin = plugin.clone().hurried();
             outcome = outcome.and(release_address(&plugin, &of.id, address).await);
         }
         outcome
@@ -288,16 +320,46 @@ fn wanted_pools(network: &Network) -> Vec<SubnetSpec> {
     wanted
 }
 
-fn note_requested(pool: &mut Pool, address: IpAddr) {
-    if let Some(of) = &mut pool.plugin {
-        of.requested.push(address);
+/// A request for a pool: for that of a subnet, or for any.
+pub(super) fn pool_request(
+    (space, ipam): (&str, &IpamSpec),
+    (subnet, ranges): (Option<IpNet>, &[IpNet]),
+) -> RequestPoolRequest {
+    RequestPoolRequest {
+        address_space: space.to_owned(),
+        pool: subnet.map_or_else(String::new, |net| net.to_string()),
+        sub_pool: ranges.first().map_or_else(String::new, ToString::to_string),
+        options: ipam.options.clone(),
+        v6: subnet.is_some_and(|net| net.addr().is_ipv6()),
     }
 }
 
-async fn request_address(
+/// What a request for the address of a gateway says.
+pub(super) fn gateway_options() -> Options {
+    let kind = (
+        REQUEST_ADDRESS_TYPE.to_owned(),
+        ADDRESS_TYPE_GATEWAY.to_owned(),
+    );
+    [kind].into()
+}
+
+/// What a request for the address of an endpoint says.
+pub(super) fn endpoint_options(endpoint: &Endpoint, capabilities: &IpamCapabilities) -> Options {
+    let mut options = Options::new();
+    options.insert(ENDPOINT_NAME.to_owned(), endpoint.name.to_string());
+    if capabilities.requires_mac_address {
+        let mac = Mac(endpoint.spec.mac.unwrap_or(endpoint.mac)).to_string();
+        options.insert(MAC_ADDRESS.to_owned(), mac);
+    }
+    options
+}
+
+/// Asks for an address of a pool, or for a certain one. What is not of the pool goes back.
+pub(super) async fn request_address(
     plugin: &Plugin,
     pool_id: &str,
-    (address, options): (Option<IpAddr>, std::collections::BTreeMap<String, String>),
+    pool: &Pool,
+    (address, options): (Option<IpAddr>, Options),
 ) -> Result<IpNet, Reject> {
     let request = RequestAddressRequest {
         pool_id: pool_id.to_owned(),
@@ -310,16 +372,21 @@ async fn request_address(
         let text = &answer.address;
         plugin.senseless(format!("{text:?} is no address with its prefix length"))
     })?;
-    match address {
-        Some(asked) if asked != said.addr() => {
-            note(
-                "releasing an address",
-                release_address(plugin, pool_id, said.addr()).await,
-            );
-            Err(plugin.senseless(format!("{asked} was asked for, and {said} answered")))
+    let wrong = match address {
+        Some(asked) if asked != said.addr() => format!("{asked} was asked for"),
+        _ if !pool.subnet.contains(&said.addr()) => {
+            format!("an address of {} was asked for", pool.subnet)
         }
-        _ => Ok(said),
-    }
+        _ if said.prefix_len() < pool.subnet.prefix_len() => {
+            format!("its network is larger than {}", pool.subnet)
+        }
+        _ => return Ok(said),
+    };
+    note(
+        "releasing an address",
+        release_address(plugin, pool_id, said.addr()).await,
+    );
+    Err(plugin.senseless(format!("{said} was answered, but {wrong}")))
 }
 
 async fn release_address(plugin: &Plugin, pool_id: &str, address: IpAddr) -> Result<(), Reject> {

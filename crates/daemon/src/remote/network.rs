@@ -9,14 +9,14 @@ use super::{Remote, new_id, note, translate};
 use crate::plugin::wire::Done;
 use crate::plugin::wire::method::{Method, Subsystem};
 use crate::plugin::wire::network::{
-    GwAllocCheckRequest, GwAllocCheckResponse, NetworkRequest, SCOPE_LOCAL,
+    GwAllocCheckRequest, GwAllocCheckResponse, NetworkRequest, SCOPE_GLOBAL, SCOPE_LOCAL,
 };
 
 impl Remote {
     /// Makes a network.
     pub(super) async fn create_network(&self, mut spec: NetworkSpec) -> Result<Reply, Reject> {
         let driver = self.driver_of(&mut spec).await?;
-        if let Some(ipam) = &spec.ipam {
+        if let Some(ipam) = spec.ipam.as_ref().filter(|ipam| !ipam.is_null()) {
             // Before anything is stored: a name of nobody is the usual mistake.
             self.plugins
                 .open(&ipam.plugin, Subsystem::IpamDriver)
@@ -44,13 +44,12 @@ impl Remote {
         let found = self.plugins.open(&name, Subsystem::NetworkDriver).await;
         let plugin = found.map_err(|reject| unknown_driver(reject, &name))?;
         let capabilities = plugin.driver_capabilities().await?;
-        if capabilities.scope != SCOPE_LOCAL {
+        // On a host by itself engines make networks of a cluster as they make their own.
+        if ![SCOPE_LOCAL, SCOPE_GLOBAL].contains(&capabilities.scope.as_str()) {
             let scope = &capabilities.scope;
-            let message = format!(
-                "networks of this plugin have the scope {scope:?}, and only those of one host, {SCOPE_LOCAL:?}, can be had"
-            );
-            return Err(Reject::new(Code::InvalidCombination, &name, message)
-                .hint("use a plugin whose networks are of one host"));
+            return Err(plugin.senseless(format!(
+                "{scope:?} is no scope; they are {SCOPE_LOCAL:?} and {SCOPE_GLOBAL:?}"
+            )));
         }
         if capabilities.gw_alloc_checker {
             let request = GwAllocCheckRequest {
@@ -116,6 +115,7 @@ impl Remote {
             return Ok(());
         };
         let driver = self.plugins.open(name, Subsystem::NetworkDriver).await?;
+        let driver = driver.hurried();
         let request = NetworkRequest {
             network_id: translate::wire_id(network.id),
         };

@@ -13,7 +13,7 @@ use tombolo_core::{Code, Reject};
 
 use crate::config;
 use crate::engine::{now_ms, with_sources};
-use crate::limits::{PLUGIN_PROBE_TIMEOUT, PLUGINS_KNOWN_MAX};
+use crate::limits::PLUGINS_KNOWN_MAX;
 use crate::plugin::client::error::CallError;
 use crate::plugin::client::{Bounds, Client};
 use crate::plugin::discovery::{Address, FindError, Places};
@@ -81,17 +81,10 @@ impl Plugins {
             client: Client::new(address.clone()).with_bounds(self.bounds),
             plugins: Arc::clone(self),
         };
-        let before = self.lock().get(name).cloned().unwrap_or_default();
-        let mut subsystems = before.subsystems;
-        if subsystems.is_empty() || before.address.as_ref() != Some(&address) {
-            self.note(name, |known| {
-                *known = Known {
-                    address: Some(address),
-                    last_answer_ms: known.last_answer_ms,
-                    last_error: known.last_error.take(),
-                    ..Known::default()
-                };
-            });
+        self.note_address(name, address);
+        let known = self.lock().get(name).cloned();
+        let mut subsystems = known.unwrap_or_default().subsystems;
+        if subsystems.is_empty() {
             let activated = plugin.client.activate().await;
             subsystems = plugin.heard(activated)?;
             self.note(name, |known| known.subsystems.clone_from(&subsystems));
@@ -123,10 +116,8 @@ impl Plugins {
             Ok(Ok((address, false))) => Ok(address),
             Ok(Err(error)) => {
                 let reject = not_found(name, &error);
-                self.note_known(name, |known| {
-                    known.last_error = Some(reject.message.clone());
-                    known.silent = true;
-                });
+                // Not of every name that somebody may have misspelt.
+                self.note_known(name, |known| known.miss(&reject));
                 Err(reject)
             }
             Err(error) => Err(Reject::new(Code::Kernel, name, error.to_string())),
@@ -141,7 +132,11 @@ impl Plugins {
             address: known.address.map(|address| address.to_string()),
             last_answer_ms: known.last_answer_ms,
             last_error: known.last_error,
-            answers: !known.silent,
+            answers: match (known.silent, known.last_answer_ms) {
+                (true, _) => Some(false),
+                (false, Some(_)) => Some(true),
+                (false, None) => None,
+            },
         }
     }
 
@@ -156,23 +151,41 @@ impl Plugins {
     }
 
     async fn probe_one(self: &Arc<Self>, name: &str) {
-        let Ok(address) = self.find(name).await else {
-            return;
+        let address = match self.find(name).await {
+            Ok(address) => address,
+            Err(reject) => return self.note(name, |known| known.miss(&reject)),
         };
-        self.note(name, |known| known.address = Some(address.clone()));
-        let bounds = Bounds {
-            call: PLUGIN_PROBE_TIMEOUT.min(self.bounds.call),
-            patience: Duration::ZERO,
-            ..self.bounds
-        };
+        self.note_address(name, address.clone());
         let plugin = Plugin {
             name: name.to_owned(),
-            client: Client::new(address).with_bounds(bounds),
+            client: Client::new(address).with_bounds(self.bounds.hurried()),
             plugins: Arc::clone(self),
         };
         let activated = plugin.client.activate().await;
         // What it says is kept by `heard`.
         drop(plugin.heard(activated));
+    }
+
+    /// Asks plugins whether they are there; false if one of them does not answer.
+    pub(crate) async fn answer(self: &Arc<Self>, names: Vec<String>) -> bool {
+        self.probe(names.clone()).await;
+        names
+            .iter()
+            .all(|name| self.status(name).answers == Some(true))
+    }
+
+    /// Notes where a plugin is. What another one at that place can do has to be asked anew.
+    fn note_address(&self, name: &str, address: Address) {
+        self.note(name, |known| {
+            if known.address.as_ref() != Some(&address) {
+                *known = Known {
+                    address: Some(address),
+                    last_answer_ms: known.last_answer_ms,
+                    last_error: known.last_error.take(),
+                    ..Known::default()
+                };
+            }
+        });
     }
 
     /// Changes what is known of a plugin, unless too many are known and it is none of them.
@@ -194,7 +207,26 @@ impl Plugins {
     }
 }
 
+impl Known {
+    /// It was not found.
+    fn miss(&mut self, reject: &Reject) {
+        self.last_error = Some(reject.message.clone());
+        self.silent = true;
+    }
+}
+
 impl Plugin {
+    /// The same for what must go on without the plugin if need be: one that was silent is not waited for again.
+    pub(crate) fn hurried(self) -> Self {
+        let known = self.plugins.lock().get(&self.name).cloned();
+        if !known.is_some_and(|known| known.silent) {
+            return self;
+        }
+        let bounds = self.plugins.bounds.hurried();
+        let client = self.client.with_bounds(bounds);
+        Self { client, ..self }
+    }
+
     /// Calls a method.
     pub(crate) async fn call<Q, A>(&self, method: Method, request: &Q) -> Result<A, Reject>
     where
@@ -247,7 +279,11 @@ impl Plugin {
             return Ok(capabilities);
         }
         let answer = self.call_if_there(Method::GetIpamCapabilities, None::<&Done>);
-        let answer: IpamCapabilities = answer.await?.unwrap_or_default();
+        let answer: IpamCapabilities = match answer.await {
+            // Engines ask only for good measure, and take every refusal for a no.
+            Err(reject) if reject.code == Code::PluginRefused => IpamCapabilities::default(),
+            answer => answer?.unwrap_or_default(),
+        };
         let kept = answer.clone();
         self.plugins
             .note_known(&self.name, |known| known.ipam = Some(kept));
@@ -370,8 +406,36 @@ mod tests {
         let plugins = plugins(directory.path());
         plugins.probe(vec!["peer".to_owned()]).await;
         let status = plugins.status("peer");
-        assert!(!status.answers && status.last_error.is_some(), "{status:?}");
+        assert!(
+            status.answers == Some(false) && status.last_error.is_some(),
+            "{status:?}"
+        );
         assert!(status.address.unwrap().contains("peer.sock"));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_there_does_not_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let plugins = plugins(directory.path());
+        assert_eq!(plugins.status("peer").answers, None, "nobody has asked it");
+        assert!(!plugins.answer(vec!["peer".to_owned()]).await);
+        let status = plugins.status("peer");
+        assert!(status.last_error.is_some_and(|text| text.contains("peer")));
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_of_the_plugin_at_one_place() {
+        let plugins = plugins(Path::new("/nowhere"));
+        let at = |path: &str| Address::Unix(path.into());
+        plugins.note_address("peer", at("/a"));
+        plugins.note("peer", |known| {
+            known.subsystems = vec!["IpamDriver".to_owned()]
+        });
+        plugins.note_address("peer", at("/a"));
+        let subsystems = || plugins.lock()["peer"].subsystems.clone();
+        assert_eq!(subsystems(), ["IpamDriver"]);
+        plugins.note_address("peer", at("/b"));
+        assert!(subsystems().is_empty());
     }
 
     #[test]
@@ -381,8 +445,7 @@ mod tests {
             plugins.note(&number.to_string(), |known| known.silent = true);
         }
         assert_eq!(plugins.lock().len(), PLUGINS_KNOWN_MAX);
-        assert!(plugins.status(&PLUGINS_KNOWN_MAX.to_string()).answers);
-        plugins.note("0", |known| known.silent = false);
-        assert!(plugins.status("0").answers);
+        plugins.note("0", |known| known.last_error = Some("x".to_owned()));
+        assert!(plugins.status("0").last_error.is_some());
     }
 }

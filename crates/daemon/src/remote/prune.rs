@@ -1,7 +1,7 @@
 //! Removing what nobody uses.
 
-use tombolo_core::model::SandboxState;
-use tombolo_core::{Command, Reference, Reject, Reply};
+use tombolo_core::model::{Sandbox, SandboxState};
+use tombolo_core::{Command, Reference, Reject, Reply, Subject};
 
 use super::{Remote, note};
 
@@ -44,29 +44,35 @@ impl Remote {
 
     async fn prune_sandboxes(&self, removed: &mut Removed) {
         let stopped: Vec<_> = self.shared.look(|records| {
-            let stopped = records
-                .sandboxes()
-                .filter(|sandbox| sandbox.state == SandboxState::Stopped);
+            let stopped = records.sandboxes().filter(|sandbox| is_stopped(sandbox));
             let of_plugins = stopped.filter(|sandbox| {
                 let endpoints = records.endpoints_of_sandbox(sandbox.id);
                 endpoints
                     .iter()
                     .any(|(network, _)| network.spec.has_plugin())
             });
-            of_plugins
-                .map(|sandbox| (sandbox.id, sandbox.name.to_string()))
-                .collect()
+            of_plugins.map(|sandbox| sandbox.id).collect()
         });
-        for (id, name) in stopped {
+        for id in stopped {
+            // It may have been started while the one before it was removed.
+            let Ok(_turn) = self.turn([Subject::Sandbox(id)]).await else {
+                continue;
+            };
+            let Ok(sandbox) = self.sandbox(id) else {
+                continue;
+            };
+            if !is_stopped(&sandbox) {
+                continue;
+            }
             let endpoints: Vec<String> = self.shared.look(|records| {
                 let endpoints = records.endpoints_of_sandbox(id).into_iter();
                 endpoints
                     .map(|(_, endpoint)| endpoint.name.to_string())
                     .collect()
             });
-            let deleted = self.delete_sandbox(&Reference(id.to_string()), false).await;
+            let deleted = self.remove_sandbox(id, false).await;
             if deleted.is_ok() {
-                removed.sandboxes.push(name);
+                removed.sandboxes.push(sandbox.name.to_string());
                 removed.endpoints.extend(endpoints);
             }
             note("pruning a sandbox", deleted);
@@ -82,14 +88,21 @@ impl Remote {
                 let network = records.network(endpoint.network);
                 network.is_some_and(|network| network.spec.has_plugin())
             });
-            of_plugins
-                .map(|endpoint| (endpoint.id, endpoint.name.to_string()))
-                .collect()
+            of_plugins.map(|endpoint| endpoint.id).collect()
         });
-        for (id, name) in free {
-            let deleted = self.delete_endpoint(&Reference(id.to_string())).await;
+        for id in free {
+            let Ok(_turn) = self.turn([Subject::Endpoint(id)]).await else {
+                continue;
+            };
+            let Ok((_, endpoint)) = self.endpoint(id) else {
+                continue;
+            };
+            if endpoint.sandbox.is_some() {
+                continue;
+            }
+            let deleted = self.remove_endpoint(id).await;
             if deleted.is_ok() {
-                removed.endpoints.push(name);
+                removed.endpoints.push(endpoint.name.to_string());
             }
             note("pruning an endpoint", deleted);
         }
@@ -107,6 +120,7 @@ impl Remote {
                 .collect()
         });
         for (id, name) in unused {
+            // One that has an endpoint by now is refused.
             let deleted = self.delete_network(&Reference(id.to_string())).await;
             if self.network(id).is_err() {
                 removed.networks.push(name);
@@ -114,4 +128,8 @@ impl Remote {
             note("pruning a network", deleted);
         }
     }
+}
+
+fn is_stopped(sandbox: &Sandbox) -> bool {
+    sandbox.state == SandboxState::Stopped
 }

@@ -32,7 +32,8 @@ impl Remote {
         match self.fill_sandbox(id, rest).await {
             Ok(reply) => Ok(reply),
             Err(reject) => {
-                note("undoing a sandbox", self.remove_sandbox(id, false).await);
+                note("undoing a sandbox", self.retire_endpoints(id).await);
+                note("undoing a sandbox", self.erase_sandbox(id, false).await);
                 Err(reject)
             }
         }
@@ -66,6 +67,21 @@ impl Remote {
         id: SandboxId,
         keep_endpoints: bool,
     ) -> Result<Reply, Reject> {
+        if !keep_endpoints {
+            self.retire_endpoints(id).await?;
+        }
+        self.erase_sandbox(id, keep_endpoints).await
+    }
+
+    /// Writes down that endpoints go, before plugins are told.
+    async fn retire_endpoints(&self, id: SandboxId) -> Result<(), Reject> {
+        for endpoint in self.plugin_endpoints(id) {
+            self.order(PluginCommand::RetireEndpoint(endpoint)).await?;
+        }
+        Ok(())
+    }
+
+    async fn erase_sandbox(&self, id: SandboxId, keep_endpoints: bool) -> Result<Reply, Reject> {
         for endpoint in self.plugin_endpoints(id) {
             note("detaching an endpoint", self.detach(endpoint).await);
             if !keep_endpoints {

@@ -1,27 +1,68 @@
-//! What was begun and not ended: by a daemon that was killed, or in a sandbox whose namespace vanished. Plugins are told,
-//! as well as they listen; once, as nobody knows when one that is gone will be back.
+//! What was begun and not ended: by a daemon that was killed, or in a sandbox whose namespace vanished. Plugins are told
+//! once they answer. One that stays away is done without in the end: it may never be back.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tombolo_core::id::{EndpointId, NetworkId, SandboxId};
-use tombolo_core::model::{Driver, NetworkState, SandboxState};
+use tombolo_core::model::{Driver, Endpoint, NetworkState, SandboxState};
 use tombolo_core::{Controller, Subject};
 
 use super::{Remote, note, subjects};
+use crate::limits::{PLUGIN_LEFT_PATIENCE, PLUGIN_LEFT_PAUSE_MAX, PLUGIN_LEFT_TOGETHER_MAX};
 
 /// How often it is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// What is to be done about something that nobody works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be done about something that nobody works on. Endpoints come before their networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Left {
     /// An endpoint that is to go.
     Endpoint(EndpointId, Option<SandboxId>),
     /// An endpoint that has lost its sandbox's namespace: its plugin is to forget it.
     Known(EndpointId, Option<SandboxId>),
+    /// A sandbox of whose way out its plugins know something else.
+    WayOut(SandboxId),
+    /// A network whose plugin for addresses may have forgotten what it gave out.
+    Forgotten(NetworkId),
     /// A network that is to go.
     Network(NetworkId),
+}
+
+/// When something that was left is looked at next.
+#[derive(Debug)]
+struct Tries(BTreeMap<Left, Try>);
+
+#[derive(Debug)]
+struct Try {
+    since: Instant,
+    next: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    /// What of all that is left is due, and whether its plugins may be waited for any longer.
+    fn due(&mut self, left: Vec<Left>, now: Instant) -> Vec<(Left, bool)> {
+        let all: BTreeSet<Left> = left.into_iter().collect();
+        self.0.retain(|one, _| all.contains(one));
+        let mut due = Vec::new();
+        for one in all {
+            let tried = self.0.entry(one).or_insert(Try {
+                since: now,
+                next: now,
+                pause: SWEEP_EVERY,
+            });
+            if now >= tried.next {
+                tried.next = now + tried.pause;
+                tried.pause = PLUGIN_LEFT_PAUSE_MAX.min(tried.pause * 2);
+                due.push((one, now - tried.since < PLUGIN_LEFT_PATIENCE));
+            }
+        }
+        due
+    }
 }
 
 /// Puts right what was left, and goes on to look for more.
@@ -32,10 +73,12 @@ pub(crate) async fn run(remote: Remote) {
     }
     let mut look = interval(SWEEP_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let slots = Arc::new(Semaphore::new(PLUGIN_LEFT_TOGETHER_MAX));
+    let mut tries = Tries(BTreeMap::new());
     loop {
         look.tick().await;
-        for left in remote.shared.look(left) {
-            remote.put_right(left).await;
+        for (left, patient) in tries.due(remote.left(), Instant::now()) {
+            remote.put_right(left, patient, &slots);
         }
     }
 }
@@ -56,7 +99,7 @@ fn half_started(remote: &Remote) -> Vec<SandboxId> {
     })
 }
 
-/// Everything that was left. Endpoints come before their networks.
+/// Everything that was left, as the records tell.
 fn left(records: &Controller) -> Vec<Left> {
     let of_plugins = |id: NetworkId| {
         let network = records.network(id);
@@ -81,47 +124,111 @@ fn left(records: &Controller) -> Vec<Left> {
         unfinished && network.spec.has_plugin()
     });
     endpoints
+        .chain(ways_out(records))
         .chain(networks.map(|network| Left::Network(network.id)))
         .collect()
 }
 
+/// Running sandboxes of whose ways out plugins know something else.
+fn ways_out(records: &Controller) -> impl Iterator<Item = Left> {
+    let told = |endpoint: &Endpoint| endpoint.plugin.as_ref().is_some_and(|p| p.way_out);
+    let running = records
+        .sandboxes()
+        .filter(|sandbox| sandbox.state == SandboxState::Running);
+    let wrong = running.filter(move |sandbox| {
+        let endpoints = records.endpoints_of_sandbox(sandbox.id);
+        let mut plugins = endpoints
+            .into_iter()
+            .filter(|(network, endpoint)| {
+                network.spec.driver == Driver::Remote && endpoint.attachment.is_some()
+            })
+            .peekable();
+        plugins.peek().is_some() && {
+            let chosen = records.ways_out(sandbox.id);
+            plugins.any(|(_, endpoint)| told(endpoint) != chosen.contains(&endpoint.id))
+        }
+    });
+    wrong.map(|sandbox| Left::WayOut(sandbox.id))
+}
+
 impl Remote {
-    async fn put_right(&self, what: Left) {
+    fn left(&self) -> Vec<Left> {
+        let mut all = self.shared.look(left);
+        all.extend(self.replays.networks().into_iter().map(Left::Forgotten));
+        all
+    }
+
+    /// Puts something right unless somebody is at it, or enough of its kind is under way.
+    fn put_right(&self, what: Left, patient: bool, slots: &Arc<Semaphore>) {
         let all = match what {
             Left::Endpoint(id, sandbox) | Left::Known(id, sandbox) => {
                 let mut all = subjects(&[Subject::Endpoint(id)]);
                 all.extend(sandbox.map(Subject::Sandbox));
                 all
             }
-            Left::Network(id) => subjects(&[Subject::Network(id)]),
+            Left::WayOut(id) => subjects(&[Subject::Sandbox(id)]),
+            Left::Forgotten(id) | Left::Network(id) => subjects(&[Subject::Network(id)]),
         };
-        // Somebody is at it.
+        let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
+            return;
+        };
         let Some(turn) = self.turns.try_take(&all) else {
             return;
         };
-        // Things may have changed since they were looked at.
-        if !self.shared.look(|records| left(records).contains(&what)) {
-            return;
-        }
         let remote = self.clone();
         // Others need not wait for a plugin that hangs.
         tokio::spawn(async move {
-            match what {
-                Left::Endpoint(id, _) => remote.remove(id).await,
-                Left::Known(id, _) => {
-                    note("telling a plugin what is gone", remote.detach(id).await);
+            if !patient || remote.plugins.answer(remote.asked_about(what)).await {
+                remote.put_right_now(what).await;
+            }
+            drop((turn, slot));
+        });
+    }
+
+    /// The plugins that are to be told.
+    fn asked_about(&self, what: Left) -> Vec<String> {
+        self.shared.look(|records| {
+            let network = |id: NetworkId| records.network(id);
+            let networks = match what {
+                Left::Endpoint(id, _) | Left::Known(id, _) => {
+                    let endpoint = records.endpoint(id);
+                    Vec::from_iter(endpoint.and_then(|endpoint| network(endpoint.network)))
                 }
-                Left::Network(id) => {
-                    let is_used = remote
-                        .shared
-                        .look(|records| records.endpoints_of_network(id).next().is_some());
-                    if !is_used {
-                        remote.undo_network(id).await;
-                    }
+                Left::WayOut(id) => {
+                    let endpoints = records.endpoints_of_sandbox(id).into_iter();
+                    endpoints.map(|(network, _)| network).collect()
+                }
+                Left::Forgotten(id) | Left::Network(id) => Vec::from_iter(network(id)),
+            };
+            let names = networks
+                .into_iter()
+                .flat_map(|network| network.spec.plugins());
+            names.map(str::to_owned).collect()
+        })
+    }
+
+    async fn put_right_now(&self, what: Left) {
+        // Things may have changed since they were looked at.
+        if !self.left().contains(&what) {
+            return;
+        }
+        match what {
+            Left::Endpoint(id, _) => note("ending a removal", self.erase_endpoint(id).await),
+            Left::Known(id, _) => note("telling a plugin what is gone", self.detach(id).await),
+            Left::WayOut(id) => {
+                let settled = self.settle_ways_out(id).await;
+                note("telling plugins of a way out", settled);
+            }
+            Left::Forgotten(id) => note("asking for addresses again", self.replay(id).await),
+            Left::Network(id) => {
+                let is_used = self
+                    .shared
+                    .look(|records| records.endpoints_of_network(id).next().is_some());
+                if !is_used {
+                    self.undo_network(id).await;
                 }
             }
-            drop(turn);
-        });
+        }
     }
 
     /// Attaches what a killed daemon had not attached yet.
@@ -139,5 +246,31 @@ impl Remote {
             note("telling a plugin what is gone", told);
         }
         note("going on with a start", self.attach_all(id).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_tried_ever_less_often_and_not_for_ever_with_its_plugin() {
+        let mut tries = Tries(BTreeMap::new());
+        let one = Left::Network(NetworkId(1));
+        let begin = Instant::now();
+        let mut at = Vec::new();
+        for second in 0..=PLUGIN_LEFT_PATIENCE.as_secs() + 60 {
+            for (left, patient) in tries.due(vec![one], begin + Duration::from_secs(second)) {
+                assert_eq!(left, one);
+                assert_eq!(patient, second < PLUGIN_LEFT_PATIENCE.as_secs());
+                at.push(second);
+            }
+        }
+        assert_eq!(at[..6], [0, 1, 3, 7, 15, 31]);
+        assert!(at.windows(2).all(|pair| pair[1] - pair[0] <= 60), "{at:?}");
+        assert!(at.len() < 20, "{at:?}");
+        // What went and comes again begins anew.
+        assert!(tries.due(vec![], begin).is_empty());
+        assert_eq!(tries.due(vec![one], begin), [(one, true)]);
     }
 }

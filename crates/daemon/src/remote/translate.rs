@@ -1,6 +1,5 @@
 //! Between records and the words of plugins: pure, in both directions.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 
@@ -8,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 use tombolo_core::driver::links;
 use tombolo_core::model::{
-    Endpoint, Joined, Network, NetworkSpec, Pool, Publication, Sandbox, StaticRoute,
+    Endpoint, IpamSpec, Joined, Network, NetworkSpec, Pool, Publication, Sandbox, StaticRoute,
 };
 use tombolo_netstate::Mac;
 use tombolo_netstate::object::port::{HostAddress, Protocol};
@@ -36,6 +35,14 @@ pub(super) fn network_options(spec: &NetworkSpec) -> Map<String, Value> {
 
 /// The request that makes a network.
 pub(super) fn create_network(network: &Network) -> CreateNetworkRequest {
+    if network.spec.ipam.as_ref().is_some_and(IpamSpec::is_null) {
+        return CreateNetworkRequest {
+            network_id: wire_id(network.id),
+            options: network_options(&network.spec),
+            ipv4_data: vec![no_addresses()],
+            ipv6_data: vec![],
+        };
+    }
     let data = |ipv6: bool| {
         let pools = network.pools.iter();
         let of_family = pools.filter(|pool| pool.subnet.addr().is_ipv6() == ipv6);
@@ -46,6 +53,15 @@ pub(super) fn create_network(network: &Network) -> CreateNetworkRequest {
         options: network_options(&network.spec),
         ipv4_data: data(false),
         ipv6_data: data(true),
+    }
+}
+
+/// What engines say of a network that has no addresses.
+fn no_addresses() -> IpamData {
+    IpamData {
+        address_space: "null".to_owned(),
+        pool: "0.0.0.0/0".to_owned(),
+        ..IpamData::default()
     }
 }
 
@@ -69,11 +85,12 @@ pub(super) fn wire_id(id: impl Display) -> String {
     format!("{id}{id}")
 }
 
-/// Names an endpoint.
+/// Names an endpoint. Each of its attachments has another name, which begins with what differs.
 pub(super) fn endpoint_request(endpoint: &Endpoint) -> EndpointRequest {
+    let draw = endpoint.plugin.as_ref().map_or(0, |plugin| plugin.draw);
     EndpointRequest {
         network_id: wire_id(endpoint.network),
-        endpoint_id: wire_id(endpoint.id),
+        endpoint_id: format!("{draw:016x}{}{draw:016x}", endpoint.id),
     }
 }
 
@@ -212,10 +229,13 @@ pub(super) fn added(
             ));
         }
     }
-    for said in [&answer.address, &answer.address_ipv6] {
+    for (ipv6, said) in [(false, &answer.address), (true, &answer.address_ipv6)] {
         if !said.is_empty() {
-            let net: Result<IpNet, _> = said.parse();
-            let net = net.map_err(|_| format!("{said:?} is no address with its prefix length"))?;
+            let net = said.parse().ok();
+            let net = net.filter(|net: &IpNet| net.addr().is_ipv6() == ipv6);
+            let family = if ipv6 { "IPv6" } else { "IPv4" };
+            let net = net
+                .ok_or_else(|| format!("{said:?} is no {family} address with its prefix length"))?;
             added.addresses.push(net);
         }
     }
@@ -292,12 +312,6 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Options of a request for an address.
-pub(super) fn options<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
-    let pairs = pairs.into_iter();
-    pairs.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 #[cfg(test)]

@@ -170,7 +170,9 @@ fn ipam(create: &mut NetworkCreate) -> Result<Option<IpamSpec>, Reject> {
     let options = std::mem::take(&mut create.ipam_options);
     let refuse =
         |message: &str| Reject::new(Code::InvalidCombination, shown(&create.name), message);
-    let Some(plugin) = create.ipam_driver.take() else {
+    // Docker's word for its own addresses.
+    let named = create.ipam_driver.take().filter(|name| name != "default");
+    let Some(plugin) = named else {
         return match options.is_empty() {
             true => Ok(None),
             false => Err(
@@ -183,7 +185,12 @@ fn ipam(create: &mut NetworkCreate) -> Result<Option<IpamSpec>, Reject> {
         return Err(refuse("networks of this driver have no addresses")
             .hint("leave the address plugin out"));
     }
-    Ok(Some(IpamSpec { plugin, options }))
+    let ipam = IpamSpec { plugin, options };
+    if ipam.is_null() && (driver(&create.driver) == Driver::Bridge || !create.subnets.is_empty()) {
+        return Err(refuse("only networks of plugins can be without addresses")
+            .hint("leave `--ipam-driver null` out, or the subnets"));
+    }
+    Ok(Some(ipam))
 }
 
 fn gateway_mode(text: Option<&str>) -> Result<GatewayMode, Reject> {

@@ -5,12 +5,12 @@ use tombolo_netstate::Key;
 
 use super::script;
 use super::world::World;
-use crate::command::{Command, PluginCommand, Reference};
+use crate::command::{Command, EngineCommand, PluginCommand, Reference};
 use crate::event::Reply;
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::model::{
     Driver, EndpointPlugin, EndpointSpec, IpamSpec, Joined, NetworkSpec, NetworkState, PluginPool,
-    Pool, SandboxState,
+    Pool, SandboxState, SubnetPick,
 };
 use crate::reject::{Code, Reject};
 
@@ -89,6 +89,8 @@ impl World {
 
 fn joined() -> Option<Box<EndpointPlugin>> {
     Some(Box::new(EndpointPlugin {
+        draw: 1,
+        addresses: vec![],
         mac: None,
         way_out: false,
         joined: Some(Joined {
@@ -214,6 +216,7 @@ fn a_bridge_network_has_the_addresses_that_a_plugin_hands_out() {
             id: "p1".to_owned(),
             space: "local".to_owned(),
             requested: vec![],
+            replay: false,
         }),
     };
     world
@@ -260,4 +263,153 @@ fn the_link_by_which_the_host_lives_is_no_plugins() {
     assert_eq!(refused.code, Code::PluginRefused);
     world.plugin(PluginCommand::DropEndpoint(id)).unwrap();
     world.check();
+}
+
+/// A network with addresses of a plugin, in the pool 10.99.0.0/24.
+fn network_of_peer(world: &mut World) -> (NetworkId, Pool) {
+    let mut wanted = spec("lan");
+    wanted.ipam = Some(IpamSpec {
+        plugin: "peer".to_owned(),
+        options: Default::default(),
+    });
+    let id = world.reserved(wanted);
+    let pool = Pool {
+        subnet: "10.99.0.0/24".parse().unwrap(),
+        ranges: vec![],
+        gateway: None,
+        reserved: Default::default(),
+        plugin: Some(PluginPool {
+            id: "p1".to_owned(),
+            space: "local".to_owned(),
+            requested: vec![],
+            replay: true,
+        }),
+    };
+    let note = PluginCommand::NotePool(id, Box::new(pool.clone()));
+    world.plugin(note).unwrap();
+    (id, pool)
+}
+
+#[test]
+fn a_pool_that_cannot_be_changed_stays_what_it_was() {
+    let mut world = World::new();
+    let (id, mut pool) = network_of_peer(&mut world);
+    pool.gateway = Some([10, 98, 0, 1].into());
+    let strange = PluginCommand::NotePool(id, Box::new(pool.clone()));
+    assert!(world.plugin(strange).is_err());
+    assert!(!world.controller.is_free_subnet(pool.subnet));
+    let other = script::command("network other subnet=10.99.0.0/24").unwrap();
+    let taken = world.ask(other.clone());
+    assert_eq!(
+        taken.unwrap().unwrap_err().code,
+        Code::OverlappingSubnet,
+        "the space is still the first one's"
+    );
+    pool.gateway = Some([10, 99, 0, 1].into());
+    world
+        .plugin(PluginCommand::NotePool(id, Box::new(pool)))
+        .unwrap();
+    world.plugin(PluginCommand::DropNetwork(id)).unwrap();
+    world.ask(other).unwrap().unwrap();
+    world.check();
+}
+
+/// The plugin may call a pool something else after a restart, when endpoints have addresses of it.
+#[test]
+fn what_a_plugin_calls_a_pool_changes_while_it_is_in_use() {
+    let mut world = World::new();
+    let (id, mut pool) = network_of_peer(&mut world);
+    world.plugin(PluginCommand::FinishNetwork(id)).unwrap();
+    let endpoint = world.endpoint_of_new_sandbox("lan");
+    let address = "10.99.0.7/24".parse().unwrap();
+    world
+        .plugin(PluginCommand::NoteAddress(endpoint, address))
+        .unwrap();
+    pool.plugin.as_mut().unwrap().id = "p2".to_owned();
+    world
+        .plugin(PluginCommand::NotePool(id, Box::new(pool.clone())))
+        .unwrap();
+    let network = world.controller.network(id).unwrap();
+    assert_eq!(network.pools, [pool]);
+    world
+        .plugin(PluginCommand::FinishEndpoint(endpoint))
+        .unwrap();
+    world.check();
+}
+
+#[test]
+fn addresses_that_a_driver_chose_go_with_what_it_knew() {
+    let mut world = World::new();
+    world.remote_network("far");
+    let id = world.endpoint_of_new_sandbox("far");
+    let chosen: IpNet = "fd09::7/64".parse().unwrap();
+    let mut said = joined();
+    said.as_mut().unwrap().addresses = vec![chosen];
+    let note = PluginCommand::NotePlugin(id, said.clone());
+    world.plugin(note).unwrap();
+    world.plugin(PluginCommand::Attach(id)).unwrap();
+    let has = |world: &World| {
+        let endpoint = world.controller.endpoint(id).unwrap();
+        endpoint.addresses.contains(&chosen)
+    };
+    assert!(has(&world));
+    let other = world.ask(script::command("run t").unwrap());
+    other.unwrap().unwrap();
+    let other = world.endpoint_in("far", "t");
+    let twice = world.plugin(PluginCommand::NotePlugin(other, said));
+    assert_eq!(twice.unwrap_err().code, Code::AddressInUse);
+    world.plugin(PluginCommand::Detach(id)).unwrap();
+    world.plugin(PluginCommand::NotePlugin(id, None)).unwrap();
+    assert!(!has(&world));
+    assert_eq!(world.controller.endpoint(id).unwrap().addresses.len(), 1);
+    for endpoint in [id, other] {
+        world
+            .plugin(PluginCommand::FinishEndpoint(endpoint))
+            .unwrap();
+    }
+    world.check();
+}
+
+/// From then on plugins may have forgotten it: a daemon that is killed must not keep it.
+#[test]
+fn an_endpoint_whose_removal_began_is_not_kept_by_a_restart() {
+    let mut world = World::new();
+    world.remote_network("far");
+    let id = world.endpoint_of_new_sandbox("far");
+    world.attached(id);
+    world.plugin(PluginCommand::FinishEndpoint(id)).unwrap();
+    world.plugin(PluginCommand::RetireEndpoint(id)).unwrap();
+    assert!(world.has_link(), "it is only written down");
+    world.restart(false);
+    world.settle();
+    let endpoint = world.controller.endpoint(id).unwrap();
+    assert!(endpoint.deleting && endpoint.plugin.is_some());
+    assert!(!world.has_link());
+    world.plugin(PluginCommand::DropEndpoint(id)).unwrap();
+    world.check();
+}
+
+#[test]
+fn a_network_with_addresses_of_a_plugin_is_no_engines() {
+    let mut world = World::new();
+    let (id, pool) = network_of_peer(&mut world);
+    world.plugin(PluginCommand::FinishNetwork(id)).unwrap();
+    for command in [
+        EngineCommand::BindNetwork {
+            id: NetworkId(77),
+            engine_id: "77".to_owned(),
+            network: Reference("lan".to_owned()),
+            pools: vec![pool.subnet],
+        },
+        EngineCommand::RequestPool {
+            network: Some(Reference("lan".to_owned())),
+            subnet: None,
+            pick: SubnetPick::default(),
+            range: None,
+        },
+    ] {
+        let refused = world.ask(Command::Engine(command)).unwrap().unwrap_err();
+        assert_eq!(refused.code, Code::InvalidCombination);
+        assert!(refused.message.contains("peer"), "{refused}");
+    }
 }

@@ -36,6 +36,7 @@ fn only_what_was_not_given_may_be_answered() {
         (&free, said("10.9.0.3/24", "", ""), "IPv4"),
         (&fixed, said("", "", "02:00:00:00:00:07"), "hardware"),
         (&free, said("", "fd09::2", ""), "prefix length"),
+        (&free, said("", "10.9.0.3/24", ""), "no IPv6 address"),
         (&free, said("", "", "ff:ff:ff:ff:ff:ff"), "address"),
         (&free, said("", "", "x"), "x"),
     ] {
@@ -106,4 +107,25 @@ fn bytes_become_base64_as_go_writes_them() {
     ] {
         assert_eq!(base64(bytes), text);
     }
+}
+
+/// A plugin may still have an endpoint that it failed to forget, and its links.
+#[test]
+fn each_attachment_of_an_endpoint_has_another_name() {
+    let mut endpoint = endpoint(None);
+    let mut names = Vec::new();
+    for draw in [1 << 40, 2 << 40] {
+        endpoint.plugin = Some(tombolo_core::model::EndpointPlugin {
+            draw,
+            ..Default::default()
+        });
+        names.push(endpoint_request(&endpoint).endpoint_id);
+    }
+    assert!(names.iter().all(|name| name.len() == 64), "{names:?}");
+    assert!(
+        names
+            .iter()
+            .all(|name| name.contains(&endpoint.id.to_string()))
+    );
+    assert_ne!(names[0][..11], names[1][..11], "plugins name links so");
 }
