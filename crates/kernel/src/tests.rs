@@ -6,6 +6,7 @@ mod direct;
 mod drift;
 mod failures;
 mod foreign;
+mod forwarding;
 mod lent;
 mod lifecycle;
 mod publish;

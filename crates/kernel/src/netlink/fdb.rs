@@ -26,11 +26,14 @@ fn message(port: u32, mac: Mac) -> NeighbourMessage {
     message
 }
 
-/// Makes or moves an entry of the bridge that `port` is attached to.
+/// Makes or moves an entry of the bridge that `port` is attached to. The kernel makes a new entry first and sticky
+/// thereafter: a frame that comes through another port in between moves it there, where it would stay. The second
+/// request moves it back when nothing can move it any more, and changes nothing else.
 pub(crate) fn set(batch: &mut Batch, port: u32, mac: Mac) {
     let mut message = message(port, mac);
     message.header.state = NeighbourState::Noarp;
     message.header.flags |= NeighbourFlags::Sticky;
+    batch.push(NEW, PUT, &message);
     batch.push(NEW, PUT, &message);
 }
 
