@@ -202,6 +202,15 @@ impl Controller {
                 if state.loan(LoanKey::Address(address.addr())).is_some() {
                     continue;
                 }
+                // Chosen by a plugin, and of no pool that anybody could lease it from.
+                let network = state.network(endpoint.network);
+                let by_plugin = endpoint
+                    .plugin
+                    .as_ref()
+                    .is_some_and(|p| p.addresses.contains(address));
+                if by_plugin && network.is_some_and(|n| n.pool_of(address.addr()).is_none()) {
+                    continue;
+                }
                 let owner = endpoint.id.to_string();
                 let lease = LeaseRecord {
                     address: address.addr(),

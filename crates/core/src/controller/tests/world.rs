@@ -448,7 +448,13 @@ impl World {
         let control = &self.controller;
         let mut addresses = BTreeMap::new();
         for endpoint in control.endpoints() {
+            let network = control.network(endpoint.network);
+            let chosen = endpoint.plugin.as_ref().map(|plugin| &plugin.addresses);
             for address in &endpoint.addresses {
+                let is_leased = network.is_some_and(|n| n.pool_of(address.addr()).is_some());
+                if !is_leased && chosen.is_some_and(|chosen| chosen.contains(address)) {
+                    continue;
+                }
                 if addresses
                     .insert(address.addr(), endpoint.id.to_string())
                     .is_some()
