@@ -12,9 +12,9 @@ use super::{Controller, Draft, Halt};
 use crate::command::Reference;
 use crate::event::Reply;
 use crate::id::{EndpointId, NetworkId};
-use crate::ipam::{LeaseRequest, PoolSpec};
+use crate::ipam::{LeaseRecord, LeaseRequest, LeaseState, PoolSpec, Space};
 use crate::limits::LOANS_MAX;
-use crate::model::{Driver, Loan, LoanKey, Network, SubnetPick};
+use crate::model::{Driver, Loan, LoanKey, Network, Pool, SubnetPick};
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
 
@@ -86,7 +86,7 @@ impl Controller {
             let hint = "leave the range out";
             return Err(refuse(Code::InvalidCombination, message, hint));
         }
-        let fits = |pool: &&crate::model::Pool| match subnet {
+        let fits = |pool: &&Pool| match subnet {
             Some(subnet) => pool.subnet == subnet,
             None => pool.subnet.addr().is_ipv6() == pick.ipv6,
         };
@@ -364,6 +364,22 @@ impl Controller {
             format!("engines hold {LOANS_MAX} pools, addresses and networks, the most they may");
         Err(Reject::new(Code::LimitReached, object, message).hint("remove containers or networks"))
     }
+}
+
+/// Keeps the router of a lent pool, and what is kept out of it, for its network; returns what its engine has not asked
+/// for itself.
+pub(super) fn keep_routers(space: &mut Space, network: NetworkId, pool: &Pool) -> Vec<IpAddr> {
+    let wanted = pool.gateway.iter().chain(pool.reserved.values());
+    let kept = wanted.copied().filter(|ip| {
+        let lease = LeaseRecord {
+            address: *ip,
+            owner: network.to_string(),
+            state: LeaseState::Held,
+        };
+        // Refused where the engine has it already.
+        space.adopt_lease(pool.subnet, lease).is_ok()
+    });
+    kept.collect()
 }
 
 fn pool_gateway(network: &Network, subnet: IpNet) -> Option<IpAddr> {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::change::{Change, Undo};
 use super::job::{Done, Pruned};
-use super::loan::BORROWER;
+use super::loan::{BORROWER, keep_routers};
 use super::state::pool_spec;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
@@ -334,6 +334,10 @@ impl Controller {
             let for_engine =
                 network.spec.engine.is_some() && self.network_of_pool(pool.subnet).is_none();
             if for_engine && self.lends_pool(pool.subnet) {
+                let kept = keep_routers(&mut self.state.space, network.id, &pool);
+                let owner = network.id.to_string();
+                let undo = kept.into_iter().map(|ip| Undo::Lease(ip, owner.clone()));
+                change.undo.extend(undo);
                 network.pools.push(pool);
                 continue;
             }

@@ -1,7 +1,7 @@
 //! From stored records back to a controller, after a restart, a crash or a reboot.
 
 use super::change::Change;
-use super::loan::BORROWER;
+use super::loan::{BORROWER, keep_routers};
 use super::state::pool_spec;
 use super::{Controller, State};
 use crate::event::Write;
@@ -185,8 +185,8 @@ impl Controller {
         let loans: Vec<Loan> = state.loans().cloned().collect();
         // First, since a network's pool that was lent before keeps what the engine asked of it.
         adopt_lent_pools(&mut space, &loans, restored);
+        let is_lent = |subnet| state.loan(LoanKey::Pool(subnet)).is_some();
         for network in state.networks() {
-            let is_lent = |subnet| state.loan(LoanKey::Pool(subnet)).is_some();
             for pool in network.pools.iter().filter(|p| !is_lent(p.subnet)) {
                 if let Err(reject) = space.adopt_pool(network.spec.name.as_str(), pool_spec(pool)) {
                     restored
@@ -196,6 +196,11 @@ impl Controller {
             }
         }
         adopt_lent_addresses(&mut space, &loans, restored);
+        for network in state.networks() {
+            for pool in network.pools.iter().filter(|p| is_lent(p.subnet)) {
+                drop(keep_routers(&mut space, network.id, pool));
+            }
+        }
         for endpoint in state.endpoints() {
             for address in &endpoint.addresses {
                 // Lent before the endpoint was made: its engine gives it back.

@@ -435,3 +435,34 @@ fn the_range_of_a_lent_pool_outlasts_a_restart() {
         world.restart(false);
     }
 }
+
+#[test]
+fn the_router_of_a_lent_pool_is_nobody_elses_after_a_restart() {
+    let mut world = World::new();
+    let (network, endpoint) = made(&mut world);
+    let router: IpAddr = "10.9.0.1".parse().unwrap();
+    ask(&mut world, EngineCommand::ReleaseAddress(router)).unwrap();
+    for _ in 0..2 {
+        let taken = ask(&mut world, address("10.9.0.0/24", Some("10.9.0.1"), false));
+        assert_eq!(taken, Err(Code::AddressInUse));
+        world.restart(false);
+    }
+    given_back(&mut world, network, endpoint);
+}
+
+#[test]
+fn a_router_that_no_engine_asked_for_is_kept_out_of_a_lent_pool() {
+    let mut world = World::new();
+    ask(&mut world, pool("10.9.0.0/24")).unwrap();
+    let Command::CreateNetwork { mut spec, .. } =
+        script::command("network web subnet=10.9.0.0/24").unwrap()
+    else {
+        panic!("a network");
+    };
+    spec.engine = Some("f".repeat(64));
+    let predefined = false;
+    let created = world.ask(Command::CreateNetwork { spec, predefined });
+    assert!(matches!(created, Some(Ok(_))), "{created:?}");
+    let leased = ask(&mut world, address("10.9.0.0/24", None, false));
+    assert_eq!(leased, Ok(Reply::Address("10.9.0.2/32".parse().unwrap())));
+}
