@@ -105,6 +105,10 @@ pub(crate) const ADDRESS_PAUSE: Duration = Duration::from_millis(20);
 /// How long no engine must have something until it is removed.
 pub(crate) const DOCKER_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
+/// How long a container may take from its first endpoint to its namespace. Engines before 28 tell of it only
+/// thereafter, so until then its endpoints are not missed.
+pub(crate) const DOCKER_START_MAX: Duration = Duration::from_secs(180);
+
 /// Most containers that an engine is asked about at once.
 pub(crate) const DOCKER_API_CALLS_MAX: usize = 8;
 

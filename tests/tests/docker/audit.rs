@@ -6,8 +6,9 @@ use tombolo_lab::node::wait_until;
 
 use crate::scene::Scene;
 
-/// Longest time for everything to be accounted for.
-pub(crate) const ACCOUNT: Duration = Duration::from_secs(120);
+/// Longest time for everything to be accounted for: what was starting when its engine was killed is missed after three
+/// minutes.
+pub(crate) const ACCOUNT: Duration = Duration::from_secs(240);
 
 /// Removes what the churn left in the engine, whose own state may need several tries after being killed.
 pub(crate) fn tidied(scene: &Scene) {

@@ -26,8 +26,8 @@ use super::Calls;
 use super::described::{self, Known};
 use super::forgotten::Forgotten;
 use crate::limits::{
-    DOCKER_API_CALLS_MAX, DOCKER_API_PAUSE, DOCKER_API_TIMEOUT, DOCKER_FORGOTTEN_AFTER,
-    DOCKER_LOOK_EVERY, DOCKER_VIEW_AGE_MAX,
+    DOCKER_API_CALLS_MAX, DOCKER_API_PAUSE, DOCKER_API_TIMEOUT, DOCKER_LOOK_EVERY,
+    DOCKER_VIEW_AGE_MAX,
 };
 
 /// What all engines have, as far as it is known.
@@ -212,7 +212,7 @@ impl Engines {
             let mut due: Vec<Forgotten> = Vec::new();
             for one in found {
                 let since = *doubtful.entry(one.clone()).or_insert(now);
-                if now.duration_since(since) >= DOCKER_FORGOTTEN_AFTER {
+                if now.duration_since(since) >= one.patience() {
                     due.push(one);
                 }
             }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tombolo_core::id::{EndpointId, NetworkId};
@@ -12,11 +13,18 @@ use tombolo_core::{Command, Controller, EngineCommand, Reference};
 
 use super::described::Known;
 use super::translate;
+use crate::limits::{DOCKER_FORGOTTEN_AFTER, DOCKER_START_MAX};
+
+#[cfg(test)]
+mod tests;
 
 /// Something of ours that is there for an engine, and that no engine has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Forgotten {
     Endpoint(EndpointId),
+    /// An endpoint whose container has no namespace yet: engines before 28 list a container's endpoints only when it
+    /// runs.
+    Starting(EndpointId),
     Address(IpAddr),
     Network(NetworkId),
     Binding(NetworkId),
@@ -28,8 +36,13 @@ impl Forgotten {
     pub(super) fn among(controller: &Controller, known: &Known) -> BTreeSet<Self> {
         let mut found = BTreeSet::new();
         for endpoint in controller.endpoints().filter(|e| e.spec.engine) {
-            if !known.endpoints.contains(&endpoint.id) && !runs(controller, endpoint) {
-                found.insert(Self::Endpoint(endpoint.id));
+            if known.endpoints.contains(&endpoint.id) {
+                continue;
+            }
+            match has_namespace(controller, endpoint) {
+                Some(true) => {}
+                Some(false) => drop(found.insert(Self::Starting(endpoint.id))),
+                None => drop(found.insert(Self::Endpoint(endpoint.id))),
             }
         }
         for network in controller.networks() {
@@ -50,7 +63,8 @@ impl Forgotten {
                 }
                 Loan::Address { address, .. } if !known.addresses.contains(address) => {
                     let used = controller.lent_endpoint_at(*address).is_some();
-                    (!used).then_some(Self::Address(*address))
+                    let doubtful = !used && !is_router(controller, known, loan);
+                    doubtful.then_some(Self::Address(*address))
                 }
                 _ => None,
             });
@@ -58,10 +72,20 @@ impl Forgotten {
         found
     }
 
+    /// How long no engine must have it until it is removed.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Starting(_) => DOCKER_START_MAX,
+            _ => DOCKER_FORGOTTEN_AFTER,
+        }
+    }
+
     /// What removes it.
     pub(super) fn removal(&self) -> Vec<Command> {
         match self {
-            Self::Endpoint(id) => vec![Command::Engine(EngineCommand::DeleteEndpoint(*id))],
+            Self::Endpoint(id) | Self::Starting(id) => {
+                vec![Command::Engine(EngineCommand::DeleteEndpoint(*id))]
+            }
             Self::Address(ip) => vec![Command::Engine(EngineCommand::ReleaseAddress(*ip))],
             Self::Network(id) => vec![Command::DeleteNetwork(Reference(id.to_string()))],
             Self::Binding(id) => vec![Command::Engine(EngineCommand::UnbindNetwork(*id))],
@@ -73,7 +97,7 @@ impl Forgotten {
 impl fmt::Display for Forgotten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Endpoint(id) => write!(f, "endpoint {id}"),
+            Self::Endpoint(id) | Self::Starting(id) => write!(f, "endpoint {id}"),
             Self::Address(ip) => write!(f, "address {ip}"),
             Self::Network(id) => write!(f, "network {id}"),
             Self::Binding(id) => write!(f, "binding of {id}"),
@@ -82,11 +106,25 @@ impl fmt::Display for Forgotten {
     }
 }
 
-/// Whether an endpoint's interface is in a namespace that is still there.
-fn runs(controller: &Controller, endpoint: &Endpoint) -> bool {
-    let sandbox = endpoint.sandbox.and_then(|id| controller.sandbox(id));
+/// Whether the sandbox that an endpoint has joined has its namespace already; none if it has joined none.
+fn has_namespace(controller: &Controller, endpoint: &Endpoint) -> Option<bool> {
+    let sandbox = endpoint.sandbox.and_then(|id| controller.sandbox(id))?;
     let left = endpoint.attachment.as_ref().is_none_or(|a| a.left);
-    sandbox.is_some_and(|s| s.is_live() && s.has_namespace()) && !left
+    (sandbox.is_live() && !left).then(|| sandbox.has_namespace())
+}
+
+/// Whether an address is the router's of a pool that is there. Engines before 28 do not list a router that nobody
+/// named: it goes with its pool.
+fn is_router(controller: &Controller, known: &Known, loan: &Loan) -> bool {
+    let Loan::Address {
+        subnet,
+        gateway: true,
+        ..
+    } = loan
+    else {
+        return false;
+    };
+    controller.lends_pool(*subnet) || known.pools.contains(subnet)
 }
 
 fn is_free(controller: &Controller, network: &Network) -> bool {
