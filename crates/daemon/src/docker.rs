@@ -1,9 +1,9 @@
 //! Docker's engine as a front end: we are its plugin for networks and for addresses.
 //!
 //! `translate` turns the engine's words into commands; `network`, `endpoint` and `ipam` answer the methods; `server`
-//! is the socket. `engine` asks the engine in turn for what plugins are not told. Every method may come again with
-//! the same words, since an engine that lost the answer asks again, and none waits for the engine itself, which may
-//! be waiting for us.
+//! is the socket. `engine` asks the engine in turn for what plugins are not told. Every method may come again, since an
+//! engine that lost the answer asks again: with the same words, or with none, where it has sent its words already, and
+//! then it is refused. None waits for the engine itself, which may be waiting for us.
 
 mod described;
 mod endpoint;

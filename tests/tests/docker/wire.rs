@@ -42,14 +42,23 @@ const MALFORMED: &[(&str, &str, &str)] = &[
     ),
     (
         "IpamDriver.RequestPool",
-        r#"{"Pool":"10.9.0.0/24","V6":true}"#,
+        r#"{"AddressSpace":"tombolo-local","Pool":"10.9.0.0/24","V6":true}"#,
         "IPv6",
     ),
     (
         "IpamDriver.RequestPool",
-        r#"{"Options":{"colour":"red"}}"#,
+        r#"{"AddressSpace":"tombolo-local","Options":{"colour":"red"}}"#,
         "colour",
     ),
+    ("IpamDriver.RequestPool", "", "empty"),
+    ("IpamDriver.RequestPool", "{}", "address space"),
+    ("IpamDriver.RequestPool", "null", "address space"),
+    (
+        "IpamDriver.RequestPool",
+        r#"{"AddressSpace":"x","Pool":"10.9.0.0/24"}"#,
+        "address space",
+    ),
+    ("NetworkDriver.Join", "", "empty"),
     (
         "IpamDriver.RequestAddress",
         r#"{"PoolID":"nowhere"}"#,
@@ -66,6 +75,9 @@ const MALFORMED: &[(&str, &str, &str)] = &[
 #[track_caller]
 fn call(stage: &Stage, method: &str, body: &str) -> (u16, String) {
     stage.shell(&format!("cat >/run/body <<'EOF'\n{body}\nEOF"));
+    if body.is_empty() {
+        stage.shell(": >/run/body");
+    }
     let told = stage.shell(&format!(
         "curl --silent --max-time 25 --write-out '\\n%{{http_code}}' --data-binary @/run/body \
          --unix-socket /run/docker/plugins/tombolo.sock http://x/{method}"
@@ -161,7 +173,7 @@ fn make_network(stage: &Stage, n: &str) -> String {
         ok(stage, "IpamDriver.RequestAddress", gateway)
     );
     let network = format!(
-        r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/24","Gateway":"10.9.0.1/24","AddressSpace":"x"}}],"IPv6Data":null,"Options":null}}"#
+        r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/24","Gateway":"10.9.0.1/24","AddressSpace":"tombolo-local"}}],"IPv6Data":null,"Options":null}}"#
     );
     for _ in 0..2 {
         ok(stage, "NetworkDriver.CreateNetwork", &network);
@@ -170,7 +182,7 @@ fn make_network(stage: &Stage, n: &str) -> String {
     network
 }
 
-const POOL: &str = r#"{"Pool":"10.9.0.0/24"}"#;
+const POOL: &str = r#"{"AddressSpace":"tombolo-local","Pool":"10.9.0.0/24"}"#;
 
 /// An endpoint with a lent address that is joined and publishes a port, each step asked for twice, with refusals
 /// of what contradicts it.

@@ -30,11 +30,24 @@ pub(super) fn spaces() -> AddressSpaces {
     }
 }
 
+/// Whether addresses of a space are ours: the engine's own allocator has others.
+pub(super) fn is_our_space(name: &str) -> bool {
+    let AddressSpaces { local, global } = spaces();
+    name == local || name == global
+}
+
 impl Calls {
     pub(super) async fn request_pool(
         &self,
         request: RequestPoolRequest,
     ) -> Result<RequestPoolResponse, CallError> {
+        // Any pool, which is what nothing means, is never asked for without saying where.
+        if !is_our_space(&request.address_space) {
+            let space: String = request.address_space.chars().take(64).collect();
+            let message =
+                format!("the pool is asked for in an address space that is not ours: {space:?}");
+            return Err(CallError::Malformed(message));
+        }
         let mut options = request.options;
         let network = options.remove(NETWORK).map(Reference);
         if let Some(strange) = options.keys().next() {

@@ -162,13 +162,16 @@ async fn dispatch(calls: &Calls, method: Method, body: &Bytes) -> Result<Vec<u8>
     }
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, CallError> {
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, CallError> {
     let malformed = |error: serde_json::Error| {
         CallError::Malformed(format!("the body is not what the protocol says: {error}"))
     };
-    // Some engines send no body where nothing is to be said.
-    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
-    wire::read(text).map_err(malformed)
+    // An engine that asks again may have nothing left to send: what it wants is not known then.
+    if body.is_empty() {
+        let reason = "the body is empty, and the request should be in it";
+        return Err(CallError::Malformed(reason.to_owned()));
+    }
+    wire::read(body).map_err(malformed)
 }
 
 fn encode(answer: &impl Serialize) -> Vec<u8> {

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Bytes;
 use ipnet::IpNet;
 use tombolo_core::Code;
 use tombolo_core::limits::EXPOSED_PER_SANDBOX_MAX;
 use tombolo_netstate::object::port::HostAddress;
 
+use super::ipam;
+use super::server::{self, CallError};
 use super::translate::{self, Wanted};
 use crate::limits::PLUGIN_RUN_MAX;
-use crate::plugin::wire::network::{EndpointInterface, IpamData};
+use crate::plugin::wire::network::{EndpointInterface, IpamData, NetworkRequest};
 use crate::plugin::wire::options::{NetworkOptions, PortBinding, TransportPort};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -62,6 +65,22 @@ fn ids_of_engines_are_halved_and_checked() {
     ] {
         let refused = translate::id(bad).unwrap_err();
         assert_eq!(refused.code, Code::InvalidName, "{bad}");
+    }
+}
+
+#[test]
+fn a_body_that_was_lost_means_nothing() {
+    let lost = server::read::<NetworkRequest>(&Bytes::new());
+    let Err(CallError::Malformed(reason)) = lost else {
+        panic!("{lost:?}");
+    };
+    assert!(reason.contains("empty"), "{reason}");
+    for (space, ours) in [
+        ("tombolo-local", true),
+        ("tombolo-global", true),
+        ("", false),
+    ] {
+        assert_eq!(ipam::is_our_space(space), ours, "{space}");
     }
 }
 
