@@ -25,7 +25,7 @@ use crate::model::{Attachment, Endpoint, GatewayMode, Network, Pool};
 use crate::reject::{Code, Reject};
 
 /// Aux-address names that mean "the endpoints' default router is this one" (as in Docker's `--default-gateway`).
-const OTHER_ROUTER: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
+pub const OTHER_ROUTER: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
 
 /// Refuses what a bridge network cannot be.
 pub fn validate(network: &Network, context: Context<'_>) -> Result<(), Reject> {

@@ -2,11 +2,11 @@
 
 use ipnet::IpNet;
 use tombolo_core::id::NetworkId;
-use tombolo_core::model::{GatewayMode, Network};
+use tombolo_core::model::{GatewayMode, Network, NetworkSpec};
 use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject};
 
 use super::Calls;
-use super::ipam::EVERYWHERE;
+use super::ipam::{EVERYWHERE, is_our_space};
 use super::server::CallError;
 use super::translate::{self, Wanted};
 use crate::plugin::wire;
@@ -16,6 +16,9 @@ use crate::plugin::wire::network::{
 };
 use crate::plugin::wire::options::NetworkOptions;
 use crate::translate::network_spec;
+
+#[cfg(test)]
+mod tests;
 
 impl Calls {
     /// Makes a network, or lets one of ours stand for it.
@@ -38,10 +41,10 @@ impl Calls {
             .chain(request.ipv6_data)
             .collect();
         let wanted = self.0.look(|controller| {
-            let is_ours =
-                |net| controller.lends_pool(net) || controller.network_of_pool(net).is_some();
+            must_not_be_lent(controller, &pools)?;
+            let is_ours = |data: &IpamData| is_our_space(&data.address_space);
             let wanted = translate::network(&engine_id, options, &pools, is_ours)?;
-            Ok::<_, Reject>(existing(controller, wanted, &pools))
+            existing(controller, wanted, &pools)
         })?;
         match wanted {
             Wanted::Existing { name, pools } => {
@@ -56,6 +59,7 @@ impl Calls {
             Wanted::New(create) => {
                 let mut spec = network_spec(*create)?;
                 spec.engine = Some(engine_id);
+                leave_routers_out(&mut spec);
                 let command = Command::CreateNetwork {
                     spec: Box::new(spec),
                     predefined: false,
@@ -138,34 +142,66 @@ fn options(
         .map_err(|error| CallError::Malformed(format!("the options are malformed: {error}")))
 }
 
+/// Refuses subnets of an engine's own allocator that we have lent: to another engine, or to a network of another driver.
+fn must_not_be_lent(controller: &Controller, pools: &[IpamData]) -> Result<(), Reject> {
+    let theirs = pools.iter().filter(|d| !is_our_space(&d.address_space));
+    let mut nets = theirs.filter_map(|data| data.pool.parse().ok());
+    match nets.find(|net| controller.lends_pool(*net)) {
+        None => Ok(()),
+        Some(net) => {
+            let message = "the subnet is lent to an engine already";
+            Err(Reject::new(Code::OverlappingSubnet, net, message)
+                .hint("choose another subnet, or add `--ipam-driver tombolo`"))
+        }
+    }
+}
+
+/// The engine's router of a network where the host has no address: engines before 28 ask for one whatever we say.
+fn leave_routers_out(spec: &mut NetworkSpec) {
+    let modes = [spec.gateway_mode(false), spec.gateway_mode(true)];
+    for subnet in &mut spec.subnets {
+        let ipv6 = subnet.subnet.is_some_and(|net| net.addr().is_ipv6());
+        if modes[usize::from(ipv6)] == GatewayMode::Isolated {
+            subnet.gateway = None;
+        }
+    }
+}
+
 /// A network whose pool was lent as a network's own is that network.
-fn existing(controller: &Controller, wanted: Wanted, pools: &[IpamData]) -> Wanted {
+fn existing(controller: &Controller, wanted: Wanted, pools: &[IpamData]) -> Result<Wanted, Reject> {
     let Wanted::New(create) = &wanted else {
-        return wanted;
+        return Ok(wanted);
     };
-    let nets = create
-        .subnets
-        .iter()
-        .filter_map(|s| s.subnet.as_ref()?.parse().ok());
-    let nets: Vec<IpNet> = nets.collect();
+    let of_ours = || pools.iter().filter(|d| is_our_space(&d.address_space));
+    let nets: Vec<IpNet> = of_ours()
+        .filter_map(|data| data.pool.parse().ok())
+        .filter(|net: &IpNet| net.prefix_len() > 0)
+        .collect();
     let own = nets.iter().filter(|net| !controller.lends_pool(**net));
     let by_pool = own
         .filter_map(|net| controller.network_of_pool(*net))
         .next();
+    let hidden = || of_ours().filter(|data| data.pool == EVERYWHERE);
     let by_router = || {
-        let routers = pools.iter().filter(|data| data.pool == EVERYWHERE);
-        let mut routers = routers.filter_map(|data| translate::host_of(&data.gateway, "").ok());
+        let mut routers = hidden().filter_map(|data| translate::host_of(&data.gateway, "").ok());
         routers.find_map(|ip| controller.networks().find(|n| n.gateway(false) == Some(ip)))
     };
     let lent_by = by_pool
         .or_else(by_router)
         .filter(|network| network.spec.engine.is_none());
     match lent_by {
-        Some(network) if create.options.is_empty() => Wanted::Existing {
+        Some(network) if create.options.is_empty() => Ok(Wanted::Existing {
             name: network.id.to_string(),
             pools: nets,
-        },
-        _ => wanted,
+        }),
+        // Only pools of networks that are there are hidden so, and this one is not known by its router.
+        _ if hidden().next().is_some() => {
+            let message =
+                "the addresses are those of a network that is there, and it is not clear of which";
+            Err(Reject::new(Code::InvalidCombination, &create.name, message)
+                .hint("add `--opt network=NAME`, and leave other options out"))
+        }
+        _ => Ok(wanted),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What engines say, turned into our words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use axum::body::Bytes;
 use ipnet::IpNet;
-use tombolo_core::Code;
 use tombolo_core::limits::EXPOSED_PER_SANDBOX_MAX;
+use tombolo_core::{Code, Command, Controller, Effect, EngineCommand, Event, Reply, RequestId};
+use tombolo_netstate::Report;
 use tombolo_netstate::object::port::HostAddress;
 
 use super::ipam;
@@ -48,6 +49,33 @@ fn new(wanted: Wanted) -> tombolo_api::types::NetworkCreate {
         Wanted::New(create) => *create,
         other => panic!("{other:?}"),
     }
+}
+
+/// What becomes of a command on a kernel that does everything it is told.
+pub(super) fn perform(controller: &mut Controller, command: Command) -> Reply {
+    let event = Event::Command {
+        request: RequestId(1),
+        command,
+        seed: 7 << 64,
+    };
+    let mut queue = VecDeque::from([event]);
+    let mut replies = Vec::new();
+    while let Some(event) = queue.pop_front() {
+        let decision = controller.handle(1, event);
+        replies.extend(decision.replies);
+        for effect in decision.effects {
+            if let Effect::Apply { job, plan } = effect {
+                let report = Report::done(&plan);
+                queue.push_back(Event::Applied { job, report });
+            }
+        }
+    }
+    let (_, reply) = replies.pop().expect("an answer");
+    reply.unwrap()
+}
+
+pub(super) fn ask(controller: &mut Controller, command: EngineCommand) -> Reply {
+    perform(controller, Command::Engine(command))
 }
 
 #[test]
@@ -137,6 +165,36 @@ fn an_existing_network_takes_no_options() {
         (refused.code, refused.object.as_str()),
         (Code::UnknownOption, "mtu")
     );
+}
+
+#[test]
+fn an_existing_network_has_no_addresses_of_the_engines_own() {
+    let wanted = |pool| {
+        let pools = [data(pool, "")];
+        translate::network(ID, options(&[("network", "web")]), &pools, |_| false)
+    };
+    let refused = wanted("10.9.0.0/24").unwrap_err();
+    assert_eq!(refused.code, Code::InvalidCombination);
+    assert!(refused.hint.contains("--ipam-driver tombolo"), "{refused}");
+    wanted("0.0.0.0/0").unwrap();
+}
+
+#[test]
+fn of_what_is_kept_out_of_a_lent_pool_only_another_router_means_more() {
+    let mut pool = data("10.9.0.0/24", "10.9.0.1/24");
+    let aux = [
+        ("printer", "10.9.0.7"),
+        ("DefaultGatewayIPv4", "10.9.0.254"),
+    ];
+    let aux = aux.map(|(name, ip)| (name.to_owned(), ip.to_owned()));
+    pool.aux_addresses = BTreeMap::from(aux.clone());
+    let kept = |lent: bool| {
+        let pools = [pool.clone()];
+        let create = new(translate::network(ID, options(&[]), &pools, |_| lent).unwrap());
+        create.subnets[0].aux_addresses.clone()
+    };
+    assert_eq!(kept(true), BTreeMap::from([aux[1].clone()]));
+    assert_eq!(kept(false), BTreeMap::from(aux.clone()));
 }
 
 #[test]

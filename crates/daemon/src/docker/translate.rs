@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tombolo_api::types::{NetworkCreate, SubnetConfig};
+use tombolo_core::driver::bridge::OTHER_ROUTER;
 use tombolo_core::limits::{EXPOSED_PER_SANDBOX_MAX, RANGE_SOCKETS_MAX};
 use tombolo_core::model::{EndpointSpec, Exposed, Publication};
 use tombolo_core::{Code, Reject};
@@ -55,12 +56,12 @@ pub(super) fn id(text: &str) -> Result<u128, Reject> {
         })
 }
 
-/// What a network is to be. `is_ours` says of a subnet whether we lent it to the engine.
+/// What a network is to be. `is_ours` says of a pool whether it is of our addresses, and not of the engine's own.
 pub(super) fn network(
     engine_id: &str,
     options: NetworkOptions,
     pools: &[IpamData],
-    is_ours: impl Fn(IpNet) -> bool,
+    is_ours: impl Fn(&IpamData) -> bool,
 ) -> Result<Wanted, Reject> {
     let mut generic = options.generic;
     let nets: Vec<IpNet> = pools
@@ -73,6 +74,7 @@ pub(super) fn network(
             return Err(Reject::new(Code::UnknownOption, other, message)
                 .hint("leave it out, or change the network itself"));
         }
+        must_be_ours(&name, pools, &is_ours)?;
         return Ok(Wanted::Existing { name, pools: nets });
     }
     let name = generic.remove(NAME);
@@ -89,13 +91,38 @@ pub(super) fn network(
     create.ipv4 = Some(options.enable_ipv4.unwrap_or(true));
     create.ipv6 = Some(options.enable_ipv6.unwrap_or(false));
     create.internal = options.internal.unwrap_or(false);
-    let lent = nets.iter().all(|net| is_ours(*net));
+    let lent = pools.iter().all(|data| is_empty(data) || is_ours(data));
     for data in pools {
         create.subnets.extend(subnet_config(data, &is_ours)?);
     }
     plain_unless_lent(&mut create, &generic, lent)?;
     create.options = generic;
     Ok(Wanted::New(Box::new(create)))
+}
+
+/// Refuses to let a network of ours stand for one of which the engine's own allocator gives out the addresses.
+fn must_be_ours(
+    name: &str,
+    pools: &[IpamData],
+    is_ours: &impl Fn(&IpamData) -> bool,
+) -> Result<(), Reject> {
+    let mut pools = pools.iter();
+    match pools.find(|data| !is_empty(data) && !is_ours(data)) {
+        None => Ok(()),
+        Some(data) => {
+            let pool: String = data.pool.chars().take(64).collect();
+            let message = format!("the engine itself gives out the addresses of {pool}");
+            let hint = format!(
+                "let the engine ask for the network's subnets: `--ipam-driver tombolo --ipam-opt network={name}`"
+            );
+            Err(Reject::new(Code::InvalidCombination, name, message).hint(hint))
+        }
+    }
+}
+
+/// Whether an allocator that has none gave the pool.
+fn is_empty(data: &IpamData) -> bool {
+    matches!(subnet(&data.pool), Ok(None))
 }
 
 /// An engine that allocates addresses itself gives its endpoints a route to the whole subnet, so that they ask for
@@ -136,7 +163,7 @@ fn subnet(pool: &str) -> Result<Option<IpNet>, Reject> {
 
 fn subnet_config(
     data: &IpamData,
-    is_ours: &impl Fn(IpNet) -> bool,
+    is_ours: &impl Fn(&IpamData) -> bool,
 ) -> Result<Option<SubnetConfig>, Reject> {
     let Some(net) = subnet(&data.pool)? else {
         return Ok(None);
@@ -145,7 +172,10 @@ fn subnet_config(
         "" => None,
         text => Some(host_of(text, "the gateway")?.to_string()),
     };
+    let is_ours = is_ours(data);
     let aux = data.aux_addresses.iter();
+    // What we lent is kept out as such; only a router of the network's own means more.
+    let aux = aux.filter(|(name, _)| !is_ours || OTHER_ROUTER.contains(&name.as_str()));
     let aux: Result<BTreeMap<String, String>, Reject> = aux
         .map(|(name, text)| {
             let ip = host_of(text, "the auxiliary address")?;
@@ -153,7 +183,7 @@ fn subnet_config(
         })
         .collect();
     // The engine takes the lowest free address of its own pool: others begin in the middle.
-    let range = match is_ours(net) {
+    let range = match is_ours {
         true => Vec::new(),
         false => upper_half(net).iter().map(ToString::to_string).collect(),
     };
@@ -161,11 +191,7 @@ fn subnet_config(
         subnet: Some(net.to_string()),
         ip_range: range,
         gateway,
-        // What we lent is kept out as such.
-        aux_addresses: match is_ours(net) {
-            true => BTreeMap::new(),
-            false => aux?,
-        },
+        aux_addresses: aux?,
     }))
 }
 

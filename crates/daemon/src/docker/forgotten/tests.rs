@@ -1,42 +1,13 @@
-use std::collections::VecDeque;
-
 use tombolo_api::types::NetworkCreate;
 use tombolo_core::ipam::DefaultPools;
 use tombolo_core::model::{EndpointSpec, SubnetPick};
-use tombolo_core::{Effect, Event, Facts, Reply, RequestId, Settings};
-use tombolo_netstate::Report;
+use tombolo_core::{Facts, Reply, Settings};
 
+use super::super::tests::{ask, perform};
 use super::*;
 use crate::translate::network_spec;
 
 const POOL: &str = "10.9.0.0/24";
-
-/// What becomes of a command on a kernel that does everything it is told.
-fn perform(controller: &mut Controller, command: Command) -> Reply {
-    let event = Event::Command {
-        request: RequestId(1),
-        command,
-        seed: 7 << 64,
-    };
-    let mut queue = VecDeque::from([event]);
-    let mut replies = Vec::new();
-    while let Some(event) = queue.pop_front() {
-        let decision = controller.handle(1, event);
-        replies.extend(decision.replies);
-        for effect in decision.effects {
-            if let Effect::Apply { job, plan } = effect {
-                let report = Report::done(&plan);
-                queue.push_back(Event::Applied { job, report });
-            }
-        }
-    }
-    let (_, reply) = replies.pop().expect("an answer");
-    reply.unwrap()
-}
-
-fn ask(controller: &mut Controller, command: EngineCommand) -> Reply {
-    perform(controller, Command::Engine(command))
-}
 
 fn lent() -> Controller {
     let pools = DefaultPools::default();
