@@ -5,14 +5,15 @@
 
 use super::change::Change;
 use super::job::Done;
+use super::network::is_of;
 use super::{Controller, Draft, Halt};
 use crate::command::{Described, EngineCommand};
 use crate::event::Reply;
 use crate::id::{EndpointId, Name, NetworkId, SandboxId, Seed};
 use crate::limits::LINKS_PER_SANDBOX_MAX;
 use crate::model::{
-    DnsSettings, Endpoint, EndpointSpec, Exposed, Link, Publication, Sandbox, SandboxNetns,
-    SandboxSpec, SandboxState,
+    DnsSettings, Endpoint, EndpointSpec, Exposed, Link, Network, Publication, Sandbox,
+    SandboxNetns, SandboxSpec, SandboxState,
 };
 use crate::reject::{Code, Reject};
 use crate::subject::Subject;
@@ -48,6 +49,7 @@ impl Controller {
                 pools,
             } => self.bind_network((id, engine_id), &network, &pools),
             EngineCommand::UnbindNetwork(id) => self.unbind_network(id),
+            EngineCommand::DeleteNetwork(id) => self.delete_engine_network(id),
             EngineCommand::NameNetwork(id, name) => self.name_network(id, &name),
             EngineCommand::CreateEndpoint { network, spec } => {
                 self.create_lent_endpoint(now_ms, seed, network, *spec)
@@ -429,6 +431,43 @@ impl Controller {
             Some(id) => self.engine_sandbox(id),
             None => Err(not_joined(&endpoint.name).into()),
         }
+    }
+
+    /// Removes a network that was made for an engine. One with endpoints stays, and is people's to remove from now on.
+    fn delete_engine_network(&mut self, id: NetworkId) -> Result<Draft, Halt> {
+        let made = self.state.network(id).filter(|n| n.spec.engine.is_some());
+        let Some(mut network) = made.cloned() else {
+            return Ok(nothing(Reply::Done));
+        };
+        if self.state.endpoints_of_network(id).next().is_none() {
+            return self.remove_network(id);
+        }
+        self.must_be_free(Subject::Network(id))?;
+        let mut change = Change::default();
+        if !network.forsaken {
+            network.forsaken = true;
+            self.state.set_network(id, Some(network), &mut change);
+        }
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Network(id), true),
+        })
+    }
+
+    /// Whether an engine has a network, as its own or in the place of one of its own.
+    pub(super) fn is_used_by_engines(&self, network: &Network) -> bool {
+        let made = network.spec.engine.is_some() && !network.forsaken;
+        made || self.state.loans().any(|l| is_of(l, network.id))
+    }
+
+    /// Refuses to let people remove a network that an engine has: it would go on making containers for it.
+    pub(super) fn must_not_be_used_by_engines(&self, network: &Network) -> Result<(), Reject> {
+        if network.predefined || !self.is_used_by_engines(network) {
+            return Ok(());
+        }
+        let message = "another engine has the network and would not know of its end";
+        Err(Reject::new(Code::EngineOwned, &network.spec.name, message)
+            .hint("remove it in that engine, as with `docker network rm`"))
     }
 
     /// Refuses to let people change what an engine has made: it would not know.

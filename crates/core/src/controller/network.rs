@@ -84,6 +84,7 @@ impl Controller {
             predefined,
             created_ms: now_ms,
             plugin_told: false,
+            forsaken: false,
             spec,
         };
         let mut change = Change::default();
@@ -107,7 +108,12 @@ impl Controller {
 
     pub(super) fn delete_network(&mut self, reference: &Reference) -> Result<Draft, Halt> {
         let network = self.state.find_network(reference)?;
-        let id = network.id;
+        self.must_not_be_used_by_engines(network)?;
+        self.remove_network(network.id)
+    }
+
+    pub(super) fn remove_network(&mut self, id: NetworkId) -> Result<Draft, Halt> {
+        let network = self.state.find_network(&Reference(id.to_string()))?;
         let name = network.spec.name.clone();
         self.must_be_free(Subject::Network(id))?;
         if network.predefined {
@@ -155,6 +161,7 @@ impl Controller {
         let joined = |id| self.state.endpoints_of_sandbox(id).into_iter();
         let stopped = |s: &&Sandbox| {
             s.state == SandboxState::Stopped
+                && !s.is_engines()
                 && free(Subject::Sandbox(s.id))
                 && joined(s.id).all(|e| free(Subject::Endpoint(e.id)) && self.is_of_no_plugin(e))
         };
@@ -163,6 +170,7 @@ impl Controller {
         let goes = |e: &&Endpoint| {
             free(Subject::Endpoint(e.id))
                 && self.is_of_no_plugin(e)
+                && !e.spec.engine
                 && e.sandbox.is_none_or(|id| going.contains(&id))
         };
         let endpoints: Vec<Endpoint> = self.state.endpoints().filter(goes).cloned().collect();
@@ -177,6 +185,7 @@ impl Controller {
         let unused = |n: &&Network| {
             !n.predefined
                 && !n.spec.has_plugin()
+                && !self.is_used_by_engines(n)
                 && !self.busy.contains_key(&Subject::Network(n.id))
                 && self
                     .state
@@ -461,7 +470,7 @@ impl Controller {
 }
 
 /// Whether an engine has the network in the place of one of its own.
-fn is_of(loan: &Loan, network: NetworkId) -> bool {
+pub(super) fn is_of(loan: &Loan, network: NetworkId) -> bool {
     matches!(loan, Loan::Network { network: of, .. } if *of == network)
 }
 

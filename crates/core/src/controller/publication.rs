@@ -33,6 +33,7 @@ impl Controller {
             let mut all = sandbox.spec.publications.iter_mut();
             match all.find(|old| old.is_same_place(&new)) {
                 Some(old) => {
+                    must_be_peoples(&sandbox.name, old)?;
                     old.from = new.from;
                     old.obey_host_firewall = new.obey_host_firewall;
                 }
@@ -50,6 +51,9 @@ impl Controller {
         let id = self.usable_sandbox(reference)?;
         let mut sandbox = self.state.find_sandbox(reference)?.clone();
         for one in wanted {
+            for engines in sandbox.spec.publications.iter().filter(|p| one.fits(p)) {
+                must_be_peoples(&sandbox.name, engines)?;
+            }
             let before = sandbox.spec.publications.len();
             sandbox.spec.publications.retain(|p| !one.fits(p));
             if sandbox.spec.publications.len() == before {
@@ -385,6 +389,16 @@ pub(super) fn check_spec(
         }
     }
     Ok(())
+}
+
+/// Refuses to change what an engine has published: it would not know.
+fn must_be_peoples(sandbox: &Name, publication: &Publication) -> Result<(), Reject> {
+    if !publication.by_engine {
+        return Ok(());
+    }
+    let message = "another engine has published the port and would not know of the change";
+    Err(Reject::new(Code::EngineOwned, sandbox, message)
+        .hint("use that engine: make the container anew with other ports"))
 }
 
 fn check_publication(object: &impl std::fmt::Display, p: &Publication) -> Result<(), Reject> {

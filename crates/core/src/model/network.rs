@@ -198,6 +198,9 @@ pub struct Network {
     /// The plugin that makes it may know of it.
     #[serde(default)]
     pub plugin_told: bool,
+    /// Its engine has removed it on its own side, while it still had endpoints of ours.
+    #[serde(default)]
+    pub forsaken: bool,
 }
 
 impl NetworkSpec {

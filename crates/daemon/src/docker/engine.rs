@@ -218,19 +218,10 @@ impl Engines {
             }
             for one in due {
                 tracing::info!(what = %one, "no engine has it any more: removed");
-                note(self.calls.remove(&one).await);
+                note(self.calls.order(one.removal(), None).await.map(drop));
                 doubtful.remove(&one);
             }
         }
-    }
-}
-
-impl Calls {
-    async fn remove(&self, one: &Forgotten) -> Result<(), Reject> {
-        for command in one.removal() {
-            self.0.order(command, None).await?;
-        }
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tombolo_core::id::{EndpointId, NetworkId};
 use tombolo_core::model::{Endpoint, Loan, Network};
-use tombolo_core::{Command, Controller, EngineCommand, Reference};
+use tombolo_core::{Controller, EngineCommand};
 
 use super::described::Known;
 use super::translate;
@@ -81,15 +81,13 @@ impl Forgotten {
     }
 
     /// What removes it.
-    pub(super) fn removal(&self) -> Vec<Command> {
+    pub(super) fn removal(&self) -> EngineCommand {
         match self {
-            Self::Endpoint(id) | Self::Starting(id) => {
-                vec![Command::Engine(EngineCommand::DeleteEndpoint(*id))]
-            }
-            Self::Address(ip) => vec![Command::Engine(EngineCommand::ReleaseAddress(*ip))],
-            Self::Network(id) => vec![Command::DeleteNetwork(Reference(id.to_string()))],
-            Self::Binding(id) => vec![Command::Engine(EngineCommand::UnbindNetwork(*id))],
-            Self::Pool(subnet) => vec![Command::Engine(EngineCommand::ReleasePool(*subnet))],
+            Self::Endpoint(id) | Self::Starting(id) => EngineCommand::DeleteEndpoint(*id),
+            Self::Address(ip) => EngineCommand::ReleaseAddress(*ip),
+            Self::Network(id) => EngineCommand::DeleteNetwork(*id),
+            Self::Binding(id) => EngineCommand::UnbindNetwork(*id),
+            Self::Pool(subnet) => EngineCommand::ReleasePool(*subnet),
         }
     }
 }

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use tombolo_core::id::NetworkId;
 use tombolo_core::model::{GatewayMode, Network, NetworkSpec};
-use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject};
+use tombolo_core::{Code, Command, Controller, EngineCommand, Reference, Reject, Reply};
 
 use super::Calls;
 use super::ipam::{EVERYWHERE, is_our_space};
@@ -84,9 +84,7 @@ impl Calls {
         }
         for network in forgotten {
             tracing::info!(%network, "a network that its engine forgot makes room");
-            let reference = Reference(network.to_string());
-            self.0
-                .order(Command::DeleteNetwork(reference), None)
+            self.order(EngineCommand::DeleteNetwork(network), None)
                 .await?;
         }
         self.0.order(command, Some(id.0)).await.map(drop)
@@ -96,17 +94,10 @@ impl Calls {
     pub(super) async fn delete_network(&self, request: &NetworkRequest) -> Result<(), CallError> {
         let id = NetworkId(translate::id(&request.network_id)?);
         self.order(EngineCommand::UnbindNetwork(id), None).await?;
-        let made = self.0.look(|controller| {
-            let network = controller.network(id);
-            network.is_some_and(|network| network.spec.engine.is_some())
-        });
-        if made {
-            let reference = Reference(id.to_string());
-            let deleted = self.0.order(Command::DeleteNetwork(reference), None).await;
-            match deleted {
-                Err(reject) if reject.code != Code::UnknownNetwork => return Err(reject.into()),
-                _ => {}
-            }
+        let deleted = self.order(EngineCommand::DeleteNetwork(id), None).await?;
+        if let Reply::Network(id) = deleted {
+            let message = "the network still has endpoints, and is removed when they are";
+            return Err(Reject::new(Code::NetworkInUse, id, message).into());
         }
         Ok(())
     }

@@ -149,8 +149,10 @@ fn given_back(world: &mut World, network: NetworkId, endpoint: EndpointId) {
         )
         .unwrap();
     }
-    let gone = world.ask(Command::DeleteNetwork(Reference(network.to_string())));
-    assert_eq!(gone, Some(Ok(Reply::Done)));
+    for _ in 0..2 {
+        let gone = ask(world, EngineCommand::DeleteNetwork(network));
+        assert_eq!(gone, Ok(Reply::Done));
+    }
     world.settle();
     assert_eq!(world.controller.loans().count(), 0);
     assert_eq!(world.controller.counts(), (0, 0, 0));
@@ -308,6 +310,7 @@ fn people_cannot_change_what_an_engine_has_made() {
             sandbox: Some(sandbox),
             spec: Box::default(),
         },
+        Command::DeleteNetwork(Reference(network.to_string())),
     ] {
         let answer = world.ask(command.clone()).unwrap();
         assert_eq!(answer.unwrap_err().code, Code::EngineOwned, "{command:?}");
@@ -465,4 +468,91 @@ fn a_router_that_no_engine_asked_for_is_kept_out_of_a_lent_pool() {
     assert!(matches!(created, Some(Ok(_))), "{created:?}");
     let leased = ask(&mut world, address("10.9.0.0/24", None, false));
     assert_eq!(leased, Ok(Reply::Address("10.9.0.2/32".parse().unwrap())));
+}
+
+#[test]
+fn people_remove_no_network_that_an_engine_has() {
+    let mut world = World::new();
+    let (network, endpoint) = made(&mut world);
+    world.ask(script::command("network ours").unwrap());
+    let bind = EngineCommand::BindNetwork {
+        id: NetworkId(9),
+        engine_id: "9".repeat(64),
+        network: Reference("ours".to_owned()),
+        pools: vec![],
+    };
+    ask(&mut world, bind).unwrap();
+    for command in [Command::PruneNetworks, Command::Prune] {
+        world.ask(command).unwrap().unwrap();
+        assert_eq!(world.controller.counts(), (2, 1, 0), "nothing of an engine");
+    }
+    ask(&mut world, EngineCommand::DeleteEndpoint(endpoint)).unwrap();
+    for command in [Command::PruneNetworks, Command::Prune] {
+        world.ask(command).unwrap().unwrap();
+        assert_eq!(world.controller.counts(), (2, 0, 0));
+    }
+    for name in ["web", "ours"] {
+        let refused = world.ask(Command::DeleteNetwork(Reference(name.to_owned())));
+        assert_eq!(
+            refused.unwrap().unwrap_err().code,
+            Code::EngineOwned,
+            "{name}"
+        );
+    }
+    ask(&mut world, EngineCommand::UnbindNetwork(NetworkId(9))).unwrap();
+    world.ask(Command::PruneNetworks).unwrap().unwrap();
+    assert_eq!(world.controller.counts(), (1, 0, 0), "it is people's again");
+    given_back(&mut world, network, endpoint);
+}
+
+#[test]
+fn a_network_that_its_engine_has_given_up_is_peoples_to_remove() {
+    let mut world = World::new();
+    let (network, endpoint) = made(&mut world);
+    world
+        .ask(script::command("run www web").unwrap())
+        .unwrap()
+        .unwrap();
+    ask(&mut world, EngineCommand::DeleteEndpoint(endpoint)).unwrap();
+    let stays = ask(&mut world, EngineCommand::DeleteNetwork(network));
+    assert_eq!(stays, Ok(Reply::Network(network)));
+    world.restart(false);
+    let remove = || Command::DeleteNetwork(Reference("web".to_owned()));
+    let used = world.ask(remove()).unwrap().unwrap_err();
+    assert_eq!(used.code, Code::NetworkInUse, "a sandbox is on it");
+    let sandbox = Reference("www".to_owned());
+    let keep_endpoints = false;
+    world
+        .ask(Command::DeleteSandbox {
+            sandbox,
+            keep_endpoints,
+        })
+        .unwrap()
+        .unwrap();
+    assert_eq!(world.ask(remove()), Some(Ok(Reply::Done)));
+}
+
+#[test]
+fn people_take_back_no_port_that_an_engine_has_published() {
+    let mut world = World::new();
+    let (network, endpoint) = made(&mut world);
+    let sandbox = started(&mut world, endpoint);
+    let publish = EngineCommand::Publish {
+        endpoint,
+        publications: vec![publication()],
+    };
+    ask(&mut world, publish).unwrap();
+    let name = world.controller.sandbox(sandbox).unwrap().name.clone();
+    for line in [
+        format!("publish {name} 8080:80"),
+        format!("unpublish {name} 80"),
+    ] {
+        let refused = world.ask(script::command(&line).unwrap()).unwrap();
+        assert_eq!(refused.unwrap_err().code, Code::EngineOwned, "{line}");
+    }
+    let own = script::command(&format!("publish {name} 8081:81")).unwrap();
+    world.ask(own).unwrap().unwrap();
+    let own = script::command(&format!("unpublish {name} 81")).unwrap();
+    world.ask(own).unwrap().unwrap();
+    given_back(&mut world, network, endpoint);
 }

@@ -50,6 +50,7 @@ fn network(number: u128, resolver: ResolverAt) -> Network {
         predefined: false,
         created_ms: 0,
         plugin_told: false,
+        forsaken: false,
     }
 }
 

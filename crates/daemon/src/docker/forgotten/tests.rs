@@ -1,7 +1,7 @@
 use tombolo_api::types::NetworkCreate;
 use tombolo_core::ipam::DefaultPools;
 use tombolo_core::model::{EndpointSpec, SubnetPick};
-use tombolo_core::{Facts, Reply, Settings};
+use tombolo_core::{Command, Facts, Reply, Settings};
 
 use super::super::tests::{ask, perform};
 use super::*;
@@ -46,9 +46,7 @@ fn a_router_is_not_doubted_while_its_pool_is_there() {
     let found = Forgotten::among(&controller, &Known::default());
     let pool = Forgotten::Pool(POOL.parse().unwrap());
     assert!(found.contains(&pool), "{found:?}");
-    for command in pool.removal() {
-        perform(&mut controller, command);
-    }
+    ask(&mut controller, pool.removal());
     assert_eq!(controller.loans().count(), 0, "its router goes with it");
 }
 
