@@ -9,6 +9,7 @@ mod described;
 mod endpoint;
 mod engine;
 mod forgotten;
+mod inquiries;
 mod ipam;
 mod network;
 mod server;

@@ -112,6 +112,9 @@ pub(crate) const DOCKER_START_MAX: Duration = Duration::from_secs(180);
 /// Most containers that an engine is asked about at once.
 pub(crate) const DOCKER_API_CALLS_MAX: usize = 8;
 
+/// Most containers that wait until their engine is asked about them; the others are asked about at the next look.
+pub(crate) const DOCKER_INQUIRIES_MAX: usize = 4_096;
+
 /// Longest run of published ports that is made of parts which sockets can hold.
 pub(crate) const PLUGIN_RUN_MAX: u32 = 1_024;
 

@@ -14,11 +14,14 @@ use tombolo_netstate::object::port::Protocol;
 use super::translate;
 use crate::limits::ALIASES_MAX;
 
+/// The label of a sandbox that its engine has described.
+pub(super) const CONTAINER_ID: &str = "com.docker.container.id";
+
 /// What an engine has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Known {
-    /// Containers, running or not, by their ids.
-    pub(super) containers: Vec<String>,
+    /// Containers, running or not, by their ids, with the endpoints of those that run.
+    pub(super) containers: Vec<(String, Vec<EndpointId>)>,
     pub(super) networks: BTreeSet<NetworkId>,
     pub(super) network_names: BTreeMap<NetworkId, Name>,
     pub(super) endpoints: BTreeSet<EndpointId>,
@@ -32,14 +35,18 @@ impl Known {
     pub(super) fn of(containers: &[ContainerSummary], networks: &[Network]) -> Self {
         let mut known = Self::default();
         for container in containers {
-            known.containers.extend(container.id.clone());
+            let mut own = Vec::new();
             let settings = container.network_settings.as_ref();
             let settings = settings.and_then(|settings| settings.networks.as_ref());
             for endpoint in settings.into_iter().flat_map(|networks| networks.values()) {
-                known.endpoints.extend(endpoint_id(endpoint));
+                own.extend(endpoint_id(endpoint));
                 let texts = [&endpoint.ip_address, &endpoint.global_ipv6_address];
                 known.addresses.extend(texts.into_iter().filter_map(ip));
             }
+            known.endpoints.extend(&own);
+            known
+                .containers
+                .extend(container.id.clone().map(|id| (id, own)));
         }
         for network in networks {
             known.add_network(network);
@@ -111,7 +118,7 @@ pub(super) fn described(
     let exposed = exposed.into_iter().flatten().filter_map(|p| port(p));
     described.exposed = translate::exposed_ranges(exposed.collect());
     described.labels = vec![
-        ("com.docker.container.id".to_owned(), id),
+        (CONTAINER_ID.to_owned(), id),
         ("tombolo.engine".to_owned(), "docker".to_owned()),
     ];
     Some((sandbox?, described))

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -17,7 +17,7 @@ use bollard::query_parameters::{
     EventsOptions, InspectContainerOptions, ListContainersOptions, ListNetworksOptions,
 };
 use futures_core::Stream;
-use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tombolo_core::id::{Name, NetworkId};
 use tombolo_core::{EngineCommand, Reject};
@@ -25,6 +25,7 @@ use tombolo_core::{EngineCommand, Reject};
 use super::Calls;
 use super::described::{self, Known};
 use super::forgotten::Forgotten;
+use super::inquiries::Inquiries;
 use crate::limits::{
     DOCKER_API_CALLS_MAX, DOCKER_API_PAUSE, DOCKER_API_TIMEOUT, DOCKER_LOOK_EVERY,
     DOCKER_VIEW_AGE_MAX,
@@ -56,7 +57,7 @@ impl Engines {
         if self.sockets.is_empty() {
             return;
         }
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         for socket in self.sockets.iter() {
             tasks.spawn(self.clone().follow_one(socket.clone()));
         }
@@ -83,74 +84,59 @@ impl Engines {
         let seconds = DOCKER_API_TIMEOUT.as_secs();
         let docker = Docker::connect_with_unix(&path, seconds, bollard::API_DEFAULT_VERSION)?;
         let docker = within(docker.negotiate_version()).await?;
-        let slots = Arc::new(Semaphore::new(DOCKER_API_CALLS_MAX));
-        // Subscribed first, so that nothing is missed between the list and the events.
-        let mut events = pin!(docker.events(Some(events_wanted())));
+        // What happens from here on is told, however long the list takes.
+        let mut events = pin!(docker.events(Some(events_wanted(SystemTime::now()))));
         let mut looks = interval(DOCKER_LOOK_EVERY);
-        let mut is_first = true;
+        let (mut inquiries, mut asked) = (Inquiries::default(), JoinSet::new());
         loop {
+            while asked.len() < DOCKER_API_CALLS_MAX
+                && let Some(container) = inquiries.next()
+            {
+                asked.spawn(describe(docker.clone(), self.calls.clone(), container));
+            }
             tokio::select! {
                 event = next(events.as_mut()) => match event {
-                    Some(event) => self.hear(&docker, &slots, &event?),
+                    Some(event) => self.hear(&mut inquiries, &event?).await,
                     None => return Ok(()),
                 },
+                Some(outcome) = asked.join_next() => {
+                    inquiries.note_answer(outcome.unwrap_or(false));
+                }
                 _ = looks.tick() => {
-                    let asked = Instant::now();
+                    let begun = Instant::now();
                     let known = self.list(&docker).await?;
-                    if std::mem::take(&mut is_first) {
-                        tracing::info!(engine = %socket.display(), "the engine is asked for names");
-                        for container in &known.containers {
-                            self.describe(&docker, &slots, container.clone());
-                        }
-                    }
+                    self.calls.0.look(|controller| inquiries.look(controller, &known));
                     for (id, name) in &known.network_names {
                         self.name_network(*id, name).await;
                     }
-                    self.set_view(socket, Some((asked, known)));
+                    self.set_view(socket, Some((begun, known)));
                 }
             }
         }
     }
 
-    fn hear(&self, docker: &Docker, slots: &Arc<Semaphore>, event: &EventMessage) {
+    async fn hear(&self, inquiries: &mut Inquiries, event: &EventMessage) {
         let Some(actor) = &event.actor else { return };
         let attribute = |key: &str| actor.attributes.as_ref()?.get(key).cloned();
         match event.typ {
             Some(EventMessageTypeEnum::NETWORK) => {
                 if let Some(container) = attribute("container") {
-                    self.describe(docker, slots, container);
+                    inquiries.add(container);
                 } else if event.action.as_deref() == Some("create") {
                     let (id, name) = (actor.id.clone(), attribute("name"));
                     let named = described::network_name(id.as_deref(), name.as_deref());
                     if let Some((id, name)) = named {
-                        let this = self.clone();
-                        tokio::spawn(async move { this.name_network(id, &name).await });
+                        self.name_network(id, &name).await;
                     }
                 }
             }
             Some(EventMessageTypeEnum::CONTAINER) => {
                 if let Some(container) = actor.id.clone() {
-                    self.describe(docker, slots, container);
+                    inquiries.add(container);
                 }
             }
             _ => {}
         }
-    }
-
-    /// Asks what a container is, and tells the records.
-    fn describe(&self, docker: &Docker, slots: &Arc<Semaphore>, container: String) {
-        let (docker, slots, calls) = (docker.clone(), Arc::clone(slots), self.calls.clone());
-        tokio::spawn(async move {
-            // Closed by nobody.
-            let Ok(_slot) = slots.acquire().await else {
-                return;
-            };
-            let options = None::<InspectContainerOptions>;
-            match within(docker.inspect_container(&container, options)).await {
-                Ok(answer) => tell(&calls, &answer).await,
-                Err(error) => tracing::debug!(container, %error, "the container is not described"),
-            }
-        });
     }
 
     async fn list(&self, docker: &Docker) -> Result<Known, Error> {
@@ -225,6 +211,25 @@ impl Engines {
     }
 }
 
+/// Asks what a container is, and tells the records; returns whether there was an answer.
+async fn describe(docker: Docker, calls: Calls, container: String) -> bool {
+    let options = None::<InspectContainerOptions>;
+    match within(docker.inspect_container(&container, options)).await {
+        Ok(answer) => {
+            tell(&calls, &answer).await;
+            true
+        }
+        // It has gone meanwhile.
+        Err(Error::DockerResponseServerError {
+            status_code: 404, ..
+        }) => true,
+        Err(error) => {
+            tracing::debug!(container, %error, "the container is not described");
+            false
+        }
+    }
+}
+
 /// Tells the records what a container is.
 async fn tell(calls: &Calls, answer: &bollard::models::ContainerInspectResponse) {
     let Some((sandbox, described)) = calls
@@ -246,7 +251,8 @@ fn note(outcome: Result<(), Reject>) {
     }
 }
 
-fn events_wanted() -> EventsOptions {
+fn events_wanted(since: SystemTime) -> EventsOptions {
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
     let filters = [
         ("type".to_owned(), words(&["network", "container"])),
@@ -256,6 +262,7 @@ fn events_wanted() -> EventsOptions {
         ),
     ];
     EventsOptions {
+        since: Some(since.as_secs().to_string()),
         filters: Some(filters.into_iter().collect()),
         ..EventsOptions::default()
     }

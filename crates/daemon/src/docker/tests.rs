@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use axum::body::Bytes;
 use ipnet::IpNet;
+use tombolo_api::types::NetworkCreate;
+use tombolo_core::id::EndpointId;
+use tombolo_core::ipam::DefaultPools;
 use tombolo_core::limits::EXPOSED_PER_SANDBOX_MAX;
+use tombolo_core::model::EndpointSpec;
 use tombolo_core::{Code, Command, Controller, Effect, EngineCommand, Event, Reply, RequestId};
+use tombolo_core::{Facts, Settings};
 use tombolo_netstate::Report;
 use tombolo_netstate::object::port::HostAddress;
 
@@ -15,6 +20,7 @@ use super::translate::{self, Wanted};
 use crate::limits::PLUGIN_RUN_MAX;
 use crate::plugin::wire::network::{EndpointInterface, IpamData, NetworkRequest};
 use crate::plugin::wire::options::{NetworkOptions, PortBinding, TransportPort};
+use crate::translate::network_spec;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -44,7 +50,7 @@ fn bound(container: u16, host: u16, end: u16) -> PortBinding {
     }
 }
 
-fn new(wanted: Wanted) -> tombolo_api::types::NetworkCreate {
+fn new(wanted: Wanted) -> NetworkCreate {
     match wanted {
         Wanted::New(create) => *create,
         other => panic!("{other:?}"),
@@ -76,6 +82,43 @@ pub(super) fn perform(controller: &mut Controller, command: Command) -> Reply {
 
 pub(super) fn ask(controller: &mut Controller, command: EngineCommand) -> Reply {
     perform(controller, Command::Engine(command))
+}
+
+/// Records with an endpoint of an engine, in a network that was made for it.
+pub(super) fn with_endpoint() -> (Controller, EndpointId) {
+    let pools = DefaultPools::default();
+    let mut controller = Controller::new(Settings::default(), pools, Facts::default());
+    let mut spec = network_spec(NetworkCreate::new("web")).unwrap();
+    spec.engine = Some(ID.to_owned());
+    let create = Command::CreateNetwork {
+        spec: Box::new(spec),
+        predefined: false,
+    };
+    let Reply::Network(network) = perform(&mut controller, create) else {
+        panic!("a network");
+    };
+    let spec = EndpointSpec {
+        engine: true,
+        ..EndpointSpec::default()
+    };
+    let create = EngineCommand::CreateEndpoint {
+        network,
+        spec: Box::new(spec),
+    };
+    match ask(&mut controller, create) {
+        Reply::Endpoint(endpoint) => (controller, endpoint),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Joins an endpoint to a sandbox that has no namespace yet.
+pub(super) fn join(endpoint: EndpointId) -> EngineCommand {
+    EngineCommand::Join {
+        endpoint,
+        path: "/run/docker/netns/0123456789ab".into(),
+        inode: None,
+        exposed: Vec::new(),
+    }
 }
 
 #[test]

@@ -1,11 +1,9 @@
-use tombolo_api::types::NetworkCreate;
 use tombolo_core::ipam::DefaultPools;
-use tombolo_core::model::{EndpointSpec, SubnetPick};
-use tombolo_core::{Command, Facts, Reply, Settings};
+use tombolo_core::model::SubnetPick;
+use tombolo_core::{Facts, Settings};
 
-use super::super::tests::{ask, perform};
+use super::super::tests::{ask, join, with_endpoint};
 use super::*;
-use crate::translate::network_spec;
 
 const POOL: &str = "10.9.0.0/24";
 
@@ -52,28 +50,7 @@ fn a_router_is_not_doubted_while_its_pool_is_there() {
 
 #[test]
 fn a_container_that_starts_is_missed_later_than_one_that_has_ended() {
-    let pools = DefaultPools::default();
-    let mut controller = Controller::new(Settings::default(), pools, Facts::default());
-    let mut spec = network_spec(NetworkCreate::new("web")).unwrap();
-    spec.engine = Some("f".repeat(64));
-    let create = Command::CreateNetwork {
-        spec: Box::new(spec),
-        predefined: false,
-    };
-    let Reply::Network(network) = perform(&mut controller, create) else {
-        panic!("a network");
-    };
-    let spec = EndpointSpec {
-        engine: true,
-        ..EndpointSpec::default()
-    };
-    let create = EngineCommand::CreateEndpoint {
-        network,
-        spec: Box::new(spec),
-    };
-    let Reply::Endpoint(endpoint) = ask(&mut controller, create) else {
-        panic!("an endpoint");
-    };
+    let (mut controller, endpoint) = with_endpoint();
     let endpoints = |controller: &Controller| {
         let found = Forgotten::among(controller, &Known::default());
         let is_endpoint = |one: &Forgotten| matches!(one, Forgotten::Endpoint(id) | Forgotten::Starting(id) if *id == endpoint);
@@ -81,13 +58,7 @@ fn a_container_that_starts_is_missed_later_than_one_that_has_ended() {
     };
     let patience = |controller: &Controller| endpoints(controller).map(|one| one.patience());
     assert_eq!(patience(&controller), Some(DOCKER_FORGOTTEN_AFTER));
-    let join = EngineCommand::Join {
-        endpoint,
-        path: "/run/docker/netns/0123456789ab".into(),
-        inode: None,
-        exposed: Vec::new(),
-    };
-    ask(&mut controller, join);
+    ask(&mut controller, join(endpoint));
     assert_eq!(patience(&controller), Some(DOCKER_START_MAX));
     let sandbox = controller.endpoint(endpoint).unwrap().sandbox.unwrap();
     ask(&mut controller, EngineCommand::Adopt { sandbox, inode: 9 });
