@@ -268,10 +268,19 @@ fn an_endpoint_has_the_addresses_named_and_of_the_right_family() {
 
 #[test]
 fn options_of_people_are_refused_by_name_and_those_of_the_engine_are_not() {
-    let engines = [("com.docker.network.endpoint.ifname", "eth7")];
+    let engines = [(
+        "com.docker.network.endpoint.sysctls",
+        "net.ipv4.conf.IFNAME.forwarding=1",
+    )];
     translate::refuse_options(engines.into_iter()).unwrap();
-    let refused = translate::refuse_options([("colour", "red")].into_iter()).unwrap_err();
-    assert_eq!(refused.object, "colour");
+    for strange in [
+        "colour",
+        "com.docker.network.endpoint.ifname",
+        "com.docker.colour",
+    ] {
+        let refused = translate::refuse_options([(strange, "red")].into_iter()).unwrap_err();
+        assert_eq!(refused.object, strange);
+    }
 }
 
 #[test]

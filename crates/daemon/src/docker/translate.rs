@@ -24,8 +24,8 @@ pub(super) const NETWORK: &str = "network";
 const DRIVER: &str = "driver";
 /// The driver's option for the name that the network has here, which engines do not tell.
 const NAME: &str = "name";
-/// Keys that engines add to what people wrote for an endpoint begin so.
-const ENGINE_KEYS: &str = "com.docker.";
+/// What people write for an endpoint and the engine itself carries out, though it tells us of it.
+const ENGINES_OPTIONS: [&str; 1] = ["com.docker.network.endpoint.sysctls"];
 
 /// What an engine wants of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,7 +239,7 @@ fn mac(text: &str) -> Result<[u8; 6], Reject> {
 pub(super) fn refuse_options<'a>(
     options: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<(), Reject> {
-    let mut strange = options.filter(|(key, _)| !key.starts_with(ENGINE_KEYS));
+    let mut strange = options.filter(|(key, _)| !ENGINES_OPTIONS.contains(key));
     match strange.next() {
         None => Ok(()),
         Some((key, _)) => Err(Reject::new(
