@@ -309,6 +309,11 @@ impl Controller {
         self.state.loan(LoanKey::Pool(subnet)).is_some()
     }
 
+    /// Whether an address was lent, to an endpoint or a router.
+    pub fn lends_address(&self, address: IpAddr) -> bool {
+        self.state.loan(LoanKey::Address(address)).is_some()
+    }
+
     /// The network that has a pool.
     pub fn network_of_pool(&self, subnet: IpNet) -> Option<&Network> {
         let has = |network: &&Network| network.pools.iter().any(|pool| pool.subnet == subnet);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::time::{Instant, sleep};
 use tombolo_core::driver::{bridge, names};
 use tombolo_core::id::{EndpointId, NetworkId};
-use tombolo_core::model::{Endpoint, Network};
+use tombolo_core::model::{Endpoint, Network, SandboxNetns};
 use tombolo_core::{Code, Controller, EngineCommand, Reject};
 use tombolo_netstate::Mac;
 
@@ -21,6 +21,9 @@ use crate::plugin::wire::network::{
     RouteType, StaticRoute,
 };
 use crate::plugin::wire::options::{EndpointOptions, MAC_ADDRESS};
+
+#[cfg(test)]
+mod tests;
 
 type Options = serde_json::Map<String, serde_json::Value>;
 
@@ -62,18 +65,9 @@ impl Calls {
         let wanted: Vec<IpAddr> = texts
             .filter_map(|text| translate::host_of(text, "").ok())
             .collect();
-        let forgotten: Vec<EndpointId> = self.0.look(|controller| {
-            let holders = wanted.iter().filter_map(|ip| {
-                let id = controller.lent_endpoint_at(*ip)?;
-                let endpoint = controller.endpoint(id)?;
-                let own = controller.network(network)?;
-                let theirs = !own
-                    .pools
-                    .iter()
-                    .any(|pool| controller.lends_pool(pool.subnet));
-                (endpoint.network == network && own.spec.engine.is_some() && theirs).then_some(id)
-            });
-            holders.collect()
+        let forgotten = self.0.look(|controller| {
+            let is_there = |path: &Path, inode| namespace_at(path) == Some(inode);
+            forgotten_at(controller, network, &wanted, is_there)
         });
         if forgotten.is_empty() {
             return Err(refused);
@@ -184,6 +178,34 @@ fn endpoint(controller: &Controller, id: EndpointId) -> Result<(&Network, &Endpo
     found.ok_or_else(|| {
         Reject::new(Code::UnknownEndpoint, id, "no endpoint has this id").hint("create it first")
     })
+}
+
+/// Endpoints of a network whose engine gives out addresses itself that have one of these. A container that runs, in a
+/// namespace that `is_there`, keeps its own, and so does whoever was lent one.
+fn forgotten_at(
+    controller: &Controller,
+    network: NetworkId,
+    wanted: &[IpAddr],
+    is_there: impl Fn(&Path, u64) -> bool,
+) -> Vec<EndpointId> {
+    let Some(own) = controller.network(network) else {
+        return Vec::new();
+    };
+    let mut pools = own.pools.iter();
+    if own.spec.engine.is_none() || pools.any(|pool| controller.lends_pool(pool.subnet)) {
+        return Vec::new();
+    }
+    let runs = |endpoint: &Endpoint| {
+        let left = endpoint.attachment.as_ref().is_none_or(|a| a.left);
+        let sandbox = endpoint.sandbox.and_then(|id| controller.sandbox(id));
+        let netns = sandbox.map(|sandbox| &sandbox.spec.netns);
+        !left
+            && matches!(netns, Some(SandboxNetns::Engine { path, inode: Some(inode) }) if is_there(path, *inode))
+    };
+    let free = wanted.iter().filter(|ip| !controller.lends_address(**ip));
+    let holders = free.filter_map(|ip| controller.endpoint(controller.lent_endpoint_at(*ip)?));
+    let forgotten = holders.filter(|endpoint| endpoint.network == network && !runs(endpoint));
+    forgotten.map(|endpoint| endpoint.id).collect()
 }
 
 /// A path at which the engine will have a namespace: it is not opened, since nothing may be there yet.
