@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tombolo_api::tls::TlsFiles;
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
-use tombolo_core::{Code, Command, Controller, Event, Reject, Reply};
+use tombolo_core::{Code, Command, Controller, EngineCommand, Event, Reject, Reply};
 use tombolo_kernel::{KeeperCommand, Kernel, KernelConfig, PortsConfig};
 use tombolo_store::{Embedded, Store};
 
@@ -279,7 +279,12 @@ impl Shared {
         command: Command,
         seed: Option<u128>,
     ) -> Result<Reply, Reject> {
-        if let Command::CreateNetwork { .. } = command {
+        // Subnets are compared with the routes that the host has now.
+        let asks_for_subnet = matches!(
+            command,
+            Command::CreateNetwork { .. } | Command::Engine(EngineCommand::RequestPool { .. })
+        );
+        if asks_for_subnet {
             read_facts(self).await;
         }
         let (reply, answer) = oneshot::channel();

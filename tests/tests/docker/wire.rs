@@ -281,3 +281,19 @@ fn everything_may_be_asked_twice() {
         r#"{"PoolID":"10.9.0.0/24"}"#,
     );
 }
+
+#[test]
+fn a_pool_is_compared_with_the_routes_of_now() {
+    let Some(stage) = Stage::start_with(FLAGS) else {
+        return;
+    };
+    let asked = |subnet: &str| POOL.replace("10.9.0.0/24", subnet);
+    for number in 0..10 {
+        let subnet = format!("10.77.{number}.0/24");
+        stage.shell("ip link show way >/dev/null 2>&1 || ip link add way up type bridge");
+        stage.shell(&format!("ip route add {subnet} dev way"));
+        refused(&stage, "IpamDriver.RequestPool", &asked(&subnet), &subnet);
+        stage.shell(&format!("ip route del {subnet}"));
+        ok(&stage, "IpamDriver.RequestPool", &asked(&subnet));
+    }
+}
