@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use tombolo_netstate::object::Phase;
-use tombolo_netstate::object::detour::DetourKey;
+use tombolo_netstate::object::detour::{self, DetourKey};
 use tombolo_netstate::object::link::{LinkKey, LinkKind, LinkSpec};
 use tombolo_netstate::object::nft::BaseSpec;
 use tombolo_netstate::{Action, Key, Mac, Netns, Outcome, Plan, Report, Spec};
@@ -19,7 +19,7 @@ use crate::limits::{PORT_LOOK_AGAIN, PORT_WAIT};
 use crate::netlink::link::{IPV6_MTU_MIN, LinkRecord};
 use crate::netlink::{ReadBuffer, Socket, link};
 use crate::netns::NetnsError;
-use crate::nft::{self, user::UserRules};
+use crate::nft;
 
 mod dependency;
 mod doors;
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
         let whole = Key::Detour(key.clone());
         let nft = (self.kernel.nft_in(&key.netns))
             .map_err(|error| Failure::netns("write", &whole, &error))?;
-        nft::replace_table(&nft, spec, &UserRules::default())
+        nft::put_table(&nft, detour::TABLE, spec)
             .map_err(|refusal| Failure::refusal("write", &whole, &refusal))
     }
 

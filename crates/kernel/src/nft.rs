@@ -21,8 +21,8 @@ mod table;
 pub(crate) mod user;
 
 pub(crate) use elements::{ElementChange, change_elements, dump_elements};
-pub(crate) use rules::replace_table;
-pub(crate) use table::{delete_table, dump_base_chains, is_there, read_base};
+pub(crate) use rules::{put_table, replace_table};
+pub(crate) use table::{delete_table, dump_base_chains, is_there, read_table};
 
 /// `NFNL_SUBSYS_NFTABLES`, as the high byte of message types.
 const SUBSYSTEM: u16 = 10;

@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 
 use tombolo_netstate::object::address::AddressKey;
-use tombolo_netstate::object::detour::DetourKey;
+use tombolo_netstate::object::detour::{self, DetourKey};
 use tombolo_netstate::object::foreign::AcceptSpec;
 use tombolo_netstate::object::link::LinkKey;
 use tombolo_netstate::object::listener::ListenerSpec;
 use tombolo_netstate::object::netns::{NetnsKey, NetnsSpec};
-use tombolo_netstate::object::nft::SetName;
+use tombolo_netstate::object::nft::{SetName, TABLE};
 use tombolo_netstate::object::sysctl::{SysctlKey, SysctlSpec};
 use tombolo_netstate::{Key, Mac, Netns, Objects, Spec};
 
@@ -174,7 +174,7 @@ fn read_detour(kernel: &Kernel, netns: &Netns, seen: &mut Observed) -> Result<()
         what: "detour",
         source,
     };
-    if let Some(table) = nft::read_base(&nft).map_err(failed)? {
+    if let Some(table) = nft::read_table(&nft, detour::TABLE).map_err(failed)? {
         let netns = netns.clone();
         seen.objects
             .insert(Key::Detour(DetourKey { netns }), Spec::Detour(table));
@@ -185,7 +185,7 @@ fn read_detour(kernel: &Kernel, netns: &Netns, seen: &mut Observed) -> Result<()
 /// Our table, and the elements of its sets.
 fn read_rules(kernel: &Kernel, seen: &mut Observed) -> Result<(), ObserveError> {
     let failed = |what| move |source| ObserveError::Rules { what, source };
-    let Some(base) = nft::read_base(&kernel.nft).map_err(failed("rules"))? else {
+    let Some(base) = nft::read_table(&kernel.nft, TABLE).map_err(failed("rules"))? else {
         return Ok(());
     };
     seen.objects.insert(Key::NftBase, Spec::NftBase(base));

@@ -234,7 +234,7 @@ impl fmt::Display for Spec {
             Self::Fdb(spec) => fmt::Display::fmt(spec, f),
             Self::Route(spec) => fmt::Display::fmt(spec, f),
             Self::Listener(spec) => fmt::Display::fmt(spec, f),
-            Self::Detour(spec) => fmt::Display::fmt(spec, f),
+            Self::Detour(spec) => spec.write_as(detour::TABLE, f),
             Self::Port(spec) => fmt::Display::fmt(spec, f),
             Self::Accept(spec) => fmt::Display::fmt(spec, f),
             Self::Element(spec) => fmt::Display::fmt(spec, f),

@@ -1,10 +1,10 @@
 //! Removing: what is gone already counts as removed, and what is not ours is left alone.
 
-use tombolo_netstate::object::detour::DetourKey;
+use tombolo_netstate::object::detour::{self, DetourKey};
 use tombolo_netstate::object::foreign::AcceptKey;
 use tombolo_netstate::object::link::{LinkKey, LinkSpec};
 use tombolo_netstate::object::listener::ListenerKey;
-use tombolo_netstate::object::nft::ElementKey;
+use tombolo_netstate::object::nft::{ElementKey, TABLE};
 use tombolo_netstate::object::port::PortKey;
 use tombolo_netstate::{Action, IfName, Key, Netns, Outcome, Spec};
 
@@ -306,9 +306,11 @@ impl<'a> Run<'a> {
                         _ => Ok(()),
                     }
                 }
-                (Key::NftBase, _) => nft::delete_table(&self.kernel.nft).map_err(|refusal| {
-                    Failure::refusal("remove", removal.key, &refusal).exists(true)
-                }),
+                (Key::NftBase, _) => {
+                    nft::delete_table(&self.kernel.nft, TABLE).map_err(|refusal| {
+                        Failure::refusal("remove", removal.key, &refusal).exists(true)
+                    })
+                }
                 (Key::Detour(key), _) => self.remove_detour(key),
                 _ => Ok(()),
             };
@@ -323,7 +325,7 @@ impl<'a> Run<'a> {
             Err(error) if error.is_gone() => return Ok(()),
             Err(error) => return Err(Failure::netns("remove", &whole, &error).exists(true)),
         };
-        nft::delete_table(&nft)
+        nft::delete_table(&nft, detour::TABLE)
             .map_err(|refusal| Failure::refusal("remove", &whole, &refusal).exists(true))
     }
 }

@@ -24,11 +24,11 @@ pub(crate) fn replace_table(
     remembered: &UserRules,
 ) -> Result<(), Refusal> {
     let rules = user::current(nft, remembered);
-    let mut whole = table(spec);
+    let mut whole = table(TABLE, spec);
     user::restore(&mut whole, &rules);
     match whole.commit(nft).outcome() {
         Err(_) if !rules.is_empty() => {
-            table(spec).commit(nft).outcome()?;
+            table(TABLE, spec).commit(nft).outcome()?;
             user::restore_each(nft, &rules);
             Ok(())
         }
@@ -36,31 +36,36 @@ pub(crate) fn replace_table(
     }
 }
 
-fn table(spec: &BaseSpec) -> Transaction {
+/// Puts a table of this name with these rules in the place of whatever table has it, in one transaction.
+pub(crate) fn put_table(nft: &NftSocket, name: &str, spec: &BaseSpec) -> Result<(), Refusal> {
+    table(name, spec).commit(nft).outcome()
+}
+
+fn table(name: &str, spec: &BaseSpec) -> Transaction {
     let mut transaction = Transaction::new();
     let mut table = Writer::default();
-    table.put_text(1, TABLE);
+    table.put_text(1, name);
     transaction.push(kind::NEW_TABLE, CREATE, &table);
     transaction.push(kind::DELETE_TABLE, 0, &table);
     table.put(6, &user_data(spec));
     transaction.push(kind::NEW_TABLE, CREATE, &table);
     for (id, set) in (1..).zip(&spec.ruleset.sets) {
-        transaction.push(kind::NEW_SET, CREATE, &set_attributes(id, set));
+        transaction.push(kind::NEW_SET, CREATE, &set_attributes(name, id, set));
     }
     // Before all rules, of which some jump to a chain.
     for chain in &spec.ruleset.chains {
-        transaction.push(kind::NEW_CHAIN, CREATE, &chain_attributes(chain));
+        transaction.push(kind::NEW_CHAIN, CREATE, &chain_attributes(name, chain));
     }
     for chain in &spec.ruleset.chains {
         for rule in &chain.rules {
-            let attributes = rule_attributes(chain.name, rule);
+            let attributes = rule_attributes((name, chain.name), rule);
             transaction.push(kind::NEW_RULE, CREATE | APPEND, &attributes);
         }
     }
     transaction
 }
 
-fn set_attributes(id: u32, set: &Set) -> Writer {
+fn set_attributes(table: &str, id: u32, set: &Set) -> Writer {
     const INTERVAL: u32 = 4;
     const MAP: u32 = 8;
     const CONCATENATION: u32 = 0x80;
@@ -74,7 +79,7 @@ fn set_attributes(id: u32, set: &Set) -> Writer {
     };
     let mut attributes = Writer::default();
     attributes
-        .put_text(1, TABLE)
+        .put_text(1, table)
         .put_text(2, set.name.as_str())
         .put_be32(3, flags)
         .put_be32(4, type_numbers(set.key))
@@ -138,9 +143,9 @@ fn length(parts: &[Type]) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-fn chain_attributes(chain: &Chain) -> Writer {
+fn chain_attributes(table: &str, chain: &Chain) -> Writer {
     let mut attributes = Writer::default();
-    attributes.put_text(1, TABLE).put_text(3, chain.name);
+    attributes.put_text(1, table).put_text(3, chain.name);
     let Some(base) = &chain.base else {
         return attributes;
     };
@@ -162,10 +167,10 @@ fn chain_attributes(chain: &Chain) -> Writer {
 }
 
 /// A rule that nft(8) has no words for bears ours as its comment.
-fn rule_attributes(chain: &str, rule: &Rule) -> Writer {
+fn rule_attributes((table, chain): (&str, &str), rule: &Rule) -> Writer {
     let mut attributes = Writer::default();
     attributes
-        .put_text(1, TABLE)
+        .put_text(1, table)
         .put_text(2, chain)
         .nest(4, |list| put_rule(list, rule));
     if !rule.verdict.has_words() {
@@ -195,7 +200,7 @@ mod tests {
     #[test]
     fn key_types_and_lengths_of_a_concatenation_are_those_of_nft() {
         let set = Set::of(SetName::Intra);
-        let attributes = set_attributes(3, &set);
+        let attributes = set_attributes(TABLE, 3, &set);
         let read = Attributes::of(&attributes.0);
         assert_eq!(read.find(4), Some(&(41_u32 << 6 | 41).to_be_bytes()[..]));
         assert_eq!(read.find(5), Some(&32_u32.to_be_bytes()[..]));
@@ -205,11 +210,11 @@ mod tests {
     #[test]
     fn a_part_is_padded_in_a_concatenation_and_only_there() {
         let set = Set::of(SetName::PublishRange6);
-        let attributes = set_attributes(1, &set);
+        let attributes = set_attributes(TABLE, 1, &set);
         let read = Attributes::of(&attributes.0);
         assert_eq!(read.find(5), Some(&40_u32.to_be_bytes()[..]));
         assert_eq!(read.find(7), Some(&24_u32.to_be_bytes()[..]));
-        let alone = set_attributes(1, &Set::of(SetName::Bridges));
+        let alone = set_attributes(TABLE, 1, &Set::of(SetName::Bridges));
         let read = Attributes::of(&alone.0);
         assert_eq!(read.find(5), Some(&16_u32.to_be_bytes()[..]));
     }

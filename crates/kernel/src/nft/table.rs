@@ -41,21 +41,21 @@ fn read_user_data(mut bytes: &[u8]) -> Option<(u64, u32, u32)> {
     }
 }
 
-/// Whether the table of our name is there.
+/// Whether the table of our rules is there.
 pub(crate) fn is_there(nft: &NftSocket) -> bool {
-    get_table(nft).is_some()
+    get_table(nft, TABLE).is_some()
 }
 
 /// The body of the kernel's answer, none when there is no such table.
-fn get_table(nft: &NftSocket) -> Option<Vec<u8>> {
+fn get_table(nft: &NftSocket, name: &str) -> Option<Vec<u8>> {
     let mut asked = Writer::default();
-    asked.put_text(1, TABLE);
+    asked.put_text(1, name);
     nft.ask((kind::GET_TABLE, kind::NEW_TABLE), FAMILY_INET, &asked)
 }
 
-/// Our table as an object: its digest counts only while its chains and rules are all there.
-pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
-    let Some(body) = get_table(nft) else {
+/// A table of ours as an object: its digest counts only while its chains and rules are all there.
+pub(crate) fn read_table(nft: &NftSocket, name: &str) -> io::Result<Option<BaseSpec>> {
+    let Some(body) = get_table(nft, name) else {
         return Ok(None);
     };
     let remembered = Attributes::after(&body, HEAD)
@@ -63,7 +63,8 @@ pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
         .and_then(read_user_data);
     let digest = match remembered {
         Some((digest, chains, rules))
-            if count(nft, kind::GET_CHAIN)? == chains && count(nft, kind::GET_RULE)? == rules =>
+            if count(nft, name, kind::GET_CHAIN)? == chains
+                && count(nft, name, kind::GET_RULE)? == rules =>
         {
             digest
         }
@@ -75,16 +76,16 @@ pub(crate) fn read_base(nft: &NftSocket) -> io::Result<Option<BaseSpec>> {
     }))
 }
 
-/// How many chains our table has, or how many rules, those of the user left out.
-fn count(nft: &NftSocket, asked: u16) -> io::Result<u32> {
+/// How many chains a table of ours has, or how many rules, those of the user left out.
+fn count(nft: &NftSocket, name: &str, asked: u16) -> io::Result<u32> {
     let mut attributes = Writer::default();
-    attributes.put_text(1, TABLE);
+    attributes.put_text(1, name);
     let mut count = 0;
     nft.dump(asked, FAMILY_INET, &attributes, |body| match body {
         None => count = 0,
         Some(body) => {
             let attributes = Attributes::after(body, HEAD);
-            let ours = attributes.find(1).and_then(read_text) == Some(TABLE);
+            let ours = attributes.find(1).and_then(read_text) == Some(name);
             let users = asked == kind::GET_RULE
                 && attributes.find(2).and_then(read_text) == Some(user::CHAIN);
             count += u32::from(ours && !users);
@@ -93,10 +94,10 @@ fn count(nft: &NftSocket, asked: u16) -> io::Result<u32> {
     Ok(count)
 }
 
-/// Removes our table; one that is not there counts as removed.
-pub(crate) fn delete_table(nft: &NftSocket) -> Result<(), Refusal> {
+/// Removes a table of ours; one that is not there counts as removed.
+pub(crate) fn delete_table(nft: &NftSocket, name: &str) -> Result<(), Refusal> {
     let mut table = Writer::default();
-    table.put_text(1, TABLE);
+    table.put_text(1, name);
     let mut transaction = Transaction::new();
     transaction.push(kind::NEW_TABLE, CREATE, &table);
     transaction.push(kind::DELETE_TABLE, 0, &table);

@@ -9,7 +9,7 @@ use std::io;
 
 use tombolo_netstate::object::nft::{SetName, TABLE};
 
-use super::table::read_base;
+use super::table::read_table;
 use super::{APPEND, CREATE, FAMILY_INET, HEAD, NftSocket, Transaction, kind};
 use crate::limits::USER_RULES_BYTES_MAX;
 use crate::netlink::attribute::{Attributes, Writer, read_be32, read_text};
@@ -45,7 +45,7 @@ pub(crate) fn save(nft: &NftSocket) -> io::Result<Option<UserRules>> {
         anonymous: 0,
     }
     .read()?;
-    if rules.is_empty() && read_base(nft)?.is_none_or(|base| base.digest == 0) {
+    if rules.is_empty() && read_table(nft, TABLE)?.is_none_or(|base| base.digest == 0) {
         return Ok(None);
     }
     if rules.len_bytes() > USER_RULES_BYTES_MAX {

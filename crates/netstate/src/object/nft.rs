@@ -284,12 +284,19 @@ impl fmt::Display for ElementSpec {
     }
 }
 
-impl fmt::Display for BaseSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl BaseSpec {
+    /// Writes it as the rules of the table of this name.
+    pub(super) fn write_as(&self, table: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.digest {
             // What is read back of a table that is not as it was written.
-            0 => write!(f, "table inet {TABLE} damaged"),
-            digest => write!(f, "table inet {TABLE} digest {digest:016x}"),
+            0 => write!(f, "table inet {table} damaged"),
+            digest => write!(f, "table inet {table} digest {digest:016x}"),
         }
+    }
+}
+
+impl fmt::Display for BaseSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_as(TABLE, f)
     }
 }
