@@ -297,3 +297,119 @@ fn a_pool_is_compared_with_the_routes_of_now() {
         ok(&stage, "IpamDriver.RequestPool", &asked(&subnet));
     }
 }
+
+/// What an engine of 28 and later does between its calls: the namespace is there before the first of them.
+const ENGINE: &str = "ip netns add box && mkdir -p /run/docker/netns && touch /run/docker/netns/box \
+                      && mount --bind /run/netns/box /run/docker/netns/box";
+
+/// A text of an answer.
+#[track_caller]
+fn value_of(answer: &str, key: &str) -> String {
+    let begin = format!("\"{key}\":\"");
+    let rest = answer.split_once(&begin).map(|(_, rest)| rest);
+    let value = rest.and_then(|rest| Some(rest.split_once('"')?.0));
+    value
+        .unwrap_or_else(|| panic!("no {key}: {answer}"))
+        .to_owned()
+}
+
+/// An endpoint as these engines join it, and its interface in its namespace.
+fn join_as_28(stage: &Stage, n: &str, e: &str) {
+    let both = format!(r#"{{"NetworkID":"{n}","EndpointID":"{e}"}}"#);
+    refused(stage, "NetworkDriver.EndpointOperInfo", &both, "endpoint");
+    let named = r#"{"PoolID":"10.9.0.0/24","Options":{"com.docker.network.endpoint.name":"db"}}"#;
+    let address = ok(stage, "IpamDriver.RequestAddress", named);
+    assert!(address.contains("10.9.0.2/32"), "{address}");
+    let endpoint = format!(
+        r#"{{"NetworkID":"{n}","EndpointID":"{e}","Interface":{{"Address":"10.9.0.2/32","AddressIPv6":"","MacAddress":""}},"Options":{{"com.docker.network.endpoint.exposedports":[{{"Proto":6,"Port":80}}]}}}}"#
+    );
+    let made = ok(stage, "NetworkDriver.CreateEndpoint", &endpoint);
+    let mac = value_of(&made, "MacAddress");
+    let told = ok(stage, "NetworkDriver.EndpointOperInfo", &both);
+    assert!(told.contains(&mac), "{told}");
+    let join = format!(
+        r#"{{"NetworkID":"{n}","EndpointID":"{e}","SandboxKey":"/run/docker/netns/box","Options":{{}}}}"#
+    );
+    let joined = ok(stage, "NetworkDriver.Join", &join);
+    assert_eq!(joined, ok(stage, "NetworkDriver.Join", &join));
+    let link = value_of(&joined, "SrcName");
+    let inside = "ip -netns box";
+    stage.shell(&format!(
+        "ip link set {link} netns box && {inside} link set {link} name eth0 address {mac} up \
+         && {inside} address add 10.9.0.2/32 dev eth0 && {inside} route add 10.9.0.1 dev eth0 \
+         && {inside} route add default via 10.9.0.1"
+    ));
+    // Again, now that nothing of it is left on the host.
+    assert_eq!(joined, ok(stage, "NetworkDriver.Join", &join));
+    ok(stage, "NetworkDriver.ProgramExternalConnectivity", &join);
+    stage.shell("ip netns exec box ping -c 1 -W 5 10.9.0.1");
+    ok(stage, "NetworkDriver.EndpointOperInfo", &both);
+    for method in ["RevokeExternalConnectivity", "Leave"] {
+        ok(stage, &format!("NetworkDriver.{method}"), &both);
+    }
+    stage.shell(&format!(
+        "{inside} link set eth0 down && {inside} link set eth0 name {link} && {inside} link set {link} netns $$"
+    ));
+    ok(stage, "NetworkDriver.DeleteEndpoint", &both);
+}
+
+#[test]
+fn the_calls_of_engines_from_28_on_come_in_another_order() {
+    let Some(stage) = Stage::start_with(FLAGS) else {
+        return;
+    };
+    stage.shell(ENGINE);
+    let before = stage.traces().unwrap();
+    let (n, e) = (id('a'), id('b'));
+    let generic = |options: &str| {
+        format!(
+            r#"{{"Options":{{"com.docker.network.generic":{{{options}}},"com.docker.network.enable_ipv4":true,"com.docker.network.enable_ipv6":false}}}}"#
+        )
+    };
+    let with = ok(&stage, "NetworkDriver.GwAllocCheck", &generic(""));
+    assert!(with.contains("\"SkipIPv4\":false"), "{with}");
+    let isolated = generic(r#""com.docker.network.bridge.gateway_mode_ipv4":"isolated""#);
+    let without = ok(&stage, "NetworkDriver.GwAllocCheck", &isolated);
+    assert!(without.contains("\"SkipIPv4\":true"), "{without}");
+    ok(&stage, "IpamDriver.GetDefaultAddressSpaces", "");
+    make_network(&stage, &n);
+    join_as_28(&stage, &n, &e);
+    for address in ["10.9.0.2", "10.9.0.1"] {
+        let body = format!(r#"{{"PoolID":"10.9.0.0/24","Address":"{address}"}}"#);
+        ok(&stage, "IpamDriver.ReleaseAddress", &body);
+    }
+    ok(
+        &stage,
+        "IpamDriver.ReleasePool",
+        r#"{"PoolID":"10.9.0.0/24"}"#,
+    );
+    let network = format!(r#"{{"NetworkID":"{n}"}}"#);
+    ok(&stage, "NetworkDriver.DeleteNetwork", &network);
+    // What only a cluster has.
+    let allocate = format!(r#"{{"NetworkID":"{n}","Options":null,"IPv4Data":[],"IPv6Data":[]}}"#);
+    ok(&stage, "NetworkDriver.AllocateNetwork", &allocate);
+    ok(&stage, "NetworkDriver.FreeNetwork", &network);
+    let node = r#"{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.1","BindAddress":"192.0.2.1","self":true}}"#;
+    for method in ["DiscoverNew", "DiscoverDelete"] {
+        ok(&stage, &format!("NetworkDriver.{method}"), node);
+    }
+    stage.assert_traces(&before);
+}
+
+#[test]
+fn an_isolated_network_can_be_had_with_the_router_that_older_engines_ask_for() {
+    let Some(stage) = Stage::start_with(FLAGS) else {
+        return;
+    };
+    ok(&stage, "IpamDriver.RequestPool", POOL);
+    let gateway =
+        r#"{"PoolID":"10.9.0.0/24","Options":{"RequestAddressType":"com.docker.network.gateway"}}"#;
+    ok(&stage, "IpamDriver.RequestAddress", gateway);
+    let n = id('a');
+    let network = format!(
+        r#"{{"NetworkID":"{n}","IPv4Data":[{{"Pool":"10.9.0.0/24","Gateway":"10.9.0.1/24","AddressSpace":"tombolo-local"}}],"Options":{{"com.docker.network.internal":true,"com.docker.network.generic":{{"com.docker.network.bridge.gateway_mode_ipv4":"isolated"}}}}}}"#
+    );
+    ok(&stage, "NetworkDriver.CreateNetwork", &network);
+    let addresses = stage.shell("ip -4 -o address");
+    assert!(!addresses.contains("10.9.0.1"), "{addresses}");
+}
