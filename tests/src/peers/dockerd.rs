@@ -132,10 +132,12 @@ impl Dockerd {
         self.end(stage);
     }
 
-    /// Kills dockerd and all that it has started besides containers; those go on for as long as they can.
+    /// Kills dockerd and nothing that it has started; containers go on for as long as they can. Says whether it ran.
+    #[must_use]
     #[track_caller]
-    pub fn kill(&self, stage: &Stage) {
-        stage.shell("kill -9 \"$(cat /run/docker.pid)\"; rm -f /run/docker.pid");
+    pub fn kill(&self, stage: &Stage) -> bool {
+        let kill = "kill -9 \"$(cat /run/docker.pid)\" && echo killed; rm -f /run/docker.pid";
+        stage.shell(kill) == "killed"
     }
 
     /// Starts dockerd after it was killed.

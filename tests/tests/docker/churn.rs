@@ -67,7 +67,7 @@ fn five_minutes_of_churn_leave_nothing() {
             scene.stage.start_with(FLAGS, &[]).unwrap();
             kills[0] += 1;
         } else {
-            scene.docker.kill(&scene.stage);
+            assert!(scene.docker.kill(&scene.stage));
             std::thread::sleep(Duration::from_millis(draw(&mut state) % 1_500));
             scene.docker.again(&scene.stage);
             kills[1] += 1;

@@ -86,16 +86,13 @@ fn an_internal_network_and_one_with_both_families() {
         !links.contains("eth1"),
         "no other way out is added: {links}"
     );
-    scene.network("both", "--ipv6");
+    scene.network("both", "--ipv6 --subnet fd52::/64");
     let (c, d) = (
-        scene.container(
-            "cc",
-            "both",
-            "--ip6 fd00:7::77".replace("--ip6 fd00:7::77", "").as_str(),
-        ),
+        scene.container("cc", "both", "--ip6 fd52::77"),
         scene.sandbox("dd", "--network both"),
     );
     assert_eq!(c.addresses.len(), 2, "{:?}", c.addresses);
+    assert_eq!(c.v6().to_string(), "fd52::77");
     c.assert_reaches(&d);
     d.assert_reaches(&c);
     c.assert_reaches(&scene.far());

@@ -19,8 +19,6 @@ fn web(scene: &Scene, name: &str, flags: &str) {
 
 /// Whether somebody says hello at a port of the node.
 fn answers(from: &Place, port: u16) -> bool {
-    let line = format!("timeout 3 bash -c exec\t3<>/dev/tcp/{NODE_V4}/{port};cat<&3");
-    let _ = line;
     let address: SocketAddr = format!("{NODE_V4}:{port}").parse().unwrap();
     from.inside(move || {
         use std::io::Read;

@@ -62,7 +62,7 @@ fn an_engine_that_starts_again_finds_its_networks() {
     scene.assert_found(&www, "db", &db.v4().to_string());
     let one = wait_until(PATIENCE, || scene.stage.network("web").endpoints.len() == 2);
     assert!(one, "{:?}", scene.stage.network("web"));
-    scene.docker.kill(&scene.stage);
+    assert!(scene.docker.kill(&scene.stage));
     www.assert_reaches(&scene.far_v4());
     scene.docker.again(&scene.stage);
     let runs = wait_until(Duration::from_secs(60), || {
@@ -132,16 +132,29 @@ fn fifty_containers_start_together() {
 
 #[test]
 fn an_engine_that_lets_containers_live_finds_them_again() {
-    let Some(scene) = Scene::start() else { return };
+    let Some(mut scene) = Scene::start() else {
+        return;
+    };
     scene.shell("echo '{\"live-restore\": true}' >/run/docker.json");
     scene.docker.restart(&scene.stage);
     scene.network("web", "");
     let db = scene.container("db", "web", "-p 8080:80");
     let www = scene.sandbox("www", "--network web");
-    scene.docker.kill(&scene.stage);
-    db.assert_reaches(&www);
-    scene.assert_found(&www, "db", &db.v4().to_string());
-    scene.docker.again(&scene.stage);
+    // It lives on while others come and go, and both of us are killed.
+    for number in 0..3 {
+        assert!(scene.docker.kill(&scene.stage));
+        db.assert_reaches(&www);
+        scene.assert_found(&www, "db", &db.v4().to_string());
+        scene.docker.again(&scene.stage);
+        let name = format!("other{number}");
+        let other = scene.container(&name, "web", "");
+        other.assert_reaches(&db);
+        scene.stage.kill().unwrap();
+        db.assert_reaches(&www);
+        scene.stage.start_with(FLAGS, &[]).unwrap();
+        scene.docker(&format!("rm --force {name}"));
+        db.assert_reaches(&www);
+    }
     assert_eq!(
         scene.docker("inspect --format {{.State.Running}} db"),
         "true"
