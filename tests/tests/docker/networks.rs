@@ -63,6 +63,7 @@ fn options_mean_what_they_mean_to_docker() {
         &["10.240.0.0"],
     );
     scene.docker("rm --force one two");
+    scene.assert_refused("network rm shop", 3, &["docker network rm"]);
     scene.docker("network rm shop");
     let gone = scene.tries("network inspect shop");
     assert!(!gone.success(), "{gone:?}");
