@@ -82,6 +82,8 @@ pub struct Settings {
     pub cooldown_ms: u64,
     /// Whether the host's own firewall decides about published ports where nobody said.
     pub obey_host_firewall: Obedience,
+    /// Whether other engines can ask us. What they have is not people's to remove then; without, they are gone.
+    pub engines: bool,
 }
 
 /// Whether the host's own firewall decides about published ports.
@@ -103,6 +105,7 @@ impl Default for Settings {
             mtu: None,
             cooldown_ms: 30_000,
             obey_host_firewall: Obedience::Auto,
+            engines: true,
         }
     }
 }

@@ -327,6 +327,7 @@ impl Config {
                 Obey::Always => Obedience::Always,
                 Obey::Never => Obedience::Never,
             },
+            engines: self.docker.plugin_socket.is_some(),
         }
     }
 

@@ -457,7 +457,8 @@ impl Controller {
     /// Whether an engine has a network, as its own or in the place of one of its own.
     pub(super) fn is_used_by_engines(&self, network: &Network) -> bool {
         let made = network.spec.engine.is_some() && !network.forsaken;
-        made || self.state.loans().any(|l| is_of(l, network.id))
+        let bound = || self.state.loans().any(|l| is_of(l, network.id));
+        self.settings.engines && (made || bound())
     }
 
     /// Refuses to let people remove a network that an engine has: it would go on making containers for it.
@@ -467,18 +468,20 @@ impl Controller {
         }
         let message = "another engine has the network and would not know of its end";
         Err(Reject::new(Code::EngineOwned, &network.spec.name, message)
-            .hint("remove it in that engine, as with `docker network rm`"))
+            .hint("remove it in that engine, as with `docker network rm`; if that is gone, run the daemon without its plugin"))
     }
 
     /// Refuses to let people change what an engine has made: it would not know.
     pub(super) fn must_not_be_engines(&self, id: SandboxId) -> Result<(), Reject> {
         match self.state.sandbox(id) {
-            Some(sandbox) if sandbox.is_engines() && sandbox.is_live() => Err(Reject::new(
-                Code::EngineOwned,
-                &sandbox.name,
-                "another engine has made it and would not know of the change",
-            )
-            .hint("use that engine, such as `docker network connect` and `docker rm`")),
+            Some(sandbox) if self.settings.engines && sandbox.is_engines() && sandbox.is_live() => {
+                Err(Reject::new(
+                    Code::EngineOwned,
+                    &sandbox.name,
+                    "another engine has made it and would not know of the change",
+                )
+                .hint("use that engine, such as `docker network connect` and `docker rm`"))
+            }
             _ => Ok(()),
         }
     }

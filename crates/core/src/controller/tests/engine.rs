@@ -12,6 +12,7 @@ use super::script;
 use super::world::World;
 use crate::command::{Command, Described, EngineCommand, Reference};
 use crate::event::Reply;
+use crate::facts::Settings;
 use crate::id::{EndpointId, NetworkId, SandboxId};
 use crate::limits::LOANS_MAX;
 use crate::model::{EndpointSpec, Publication, SubnetPick};
@@ -555,4 +556,23 @@ fn people_take_back_no_port_that_an_engine_has_published() {
     let own = script::command(&format!("unpublish {name} 81")).unwrap();
     world.ask(own).unwrap().unwrap();
     given_back(&mut world, network, endpoint);
+}
+
+/// Nobody is left who could: the engine is gone from the host, and its plugin was switched off.
+#[test]
+fn without_engines_everything_is_peoples_to_remove() {
+    let settings = Settings {
+        engines: false,
+        ..Settings::default()
+    };
+    let mut world = World::with(settings);
+    let (_, endpoint) = made(&mut world);
+    let sandbox = started(&mut world, endpoint);
+    let name = world.controller.sandbox(sandbox).unwrap().name.to_string();
+    world
+        .ask(script::command(&format!("rm {name}")).unwrap())
+        .unwrap()
+        .unwrap();
+    world.ask(Command::PruneNetworks).unwrap().unwrap();
+    assert_eq!(world.controller.counts(), (0, 0, 0));
 }
