@@ -14,8 +14,6 @@ use crate::stage::{PATIENCE, Place, Stage};
 const LONG: Duration = Duration::from_secs(40);
 /// The image.
 const IMAGE: &str = "box";
-/// Where dockerd listens; Docker's own settings in the environment count for nothing.
-const SOCKET: &str = "unix:///var/run/docker.sock";
 /// Debian's client: a newer one on the path may ask for more than this engine has.
 pub const CLIENT: &str = "/usr/bin/docker";
 /// Where control groups are mounted on the node.
@@ -27,8 +25,32 @@ pub struct Dockerd {
     /// The control group of everything, as this test finds it.
     group: Group,
     name: String,
+    places: Places,
     log: Log,
 }
+
+/// What several of them on one node must not share.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    /// Where it listens; Docker's own settings in the environment count for nothing.
+    socket: &'static str,
+    /// What the paths of everything else of it begin with.
+    home: &'static str,
+    /// The flags about its own bridge, of which a node has one.
+    bridge: &'static str,
+}
+
+const FIRST: Places = Places {
+    socket: "unix:///var/run/docker.sock",
+    home: "/run/docker",
+    bridge: "--bip 10.201.0.1/24 --default-address-pool base=10.202.0.0/16,size=24",
+};
+
+const SECOND: Places = Places {
+    socket: "unix:///run/second.sock",
+    home: "/run/second",
+    bridge: "--bridge none --default-address-pool base=10.203.0.0/16,size=24",
+};
 
 /// A control group, removed on drop with every process in it.
 #[derive(Debug)]
@@ -39,6 +61,17 @@ impl Dockerd {
     /// one.
     #[track_caller]
     pub fn start(stage: &Stage) -> Option<Self> {
+        Self::start_at(stage, FIRST)
+    }
+
+    /// Another one beside it, which listens at `/run/second.sock` and has no bridge of its own.
+    #[track_caller]
+    pub fn start_second(stage: &Stage) -> Option<Self> {
+        Self::start_at(stage, SECOND)
+    }
+
+    #[track_caller]
+    fn start_at(stage: &Stage, places: Places) -> Option<Self> {
         let programs = [
             ("dockerd", "docker.io"),
             ("docker", "docker.io"),
@@ -54,7 +87,7 @@ impl Dockerd {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tombolo-test-{}-{count}", std::process::id());
         let made = stage
-            .run(&["sh", "-c", &groups(&name)])
+            .run(&["sh", "-c", &groups(&name, places.home)])
             .expect("nsenter(1) starts");
         if !made.success() {
             skip(&format!("no control groups for dockerd: {}", made.stderr));
@@ -63,12 +96,14 @@ impl Dockerd {
         let docker = Self {
             group: Group(stage.path(format!("{CGROUPS}/{name}"))),
             name,
-            log: Log(stage.path("/run/dockerd.log")),
+            places,
+            log: Log(stage.path(format!("{}.log", places.home))),
         };
         docker.launch(stage);
         stage.shell(&format!(
             "mkdir -p /run/image/bin && cp \"$(command -v busybox)\" /run/image/bin/busybox \
-             && tar -C /run/image -c . | timeout 30 {CLIENT} --host {SOCKET} import - {IMAGE}"
+             && tar -C /run/image -c . | timeout 30 {CLIENT} --host {socket} import - {IMAGE}",
+            socket = places.socket,
         ));
         Some(docker)
     }
@@ -76,7 +111,7 @@ impl Dockerd {
     /// Runs `docker` with these words to its end.
     #[track_caller]
     pub fn tries(&self, stage: &Stage, line: &str) -> Outcome {
-        let words = ["timeout", "30", CLIENT, "--host", SOCKET]
+        let words = ["timeout", "30", CLIENT, "--host", self.places.socket]
             .into_iter()
             .chain(line.split_whitespace());
         let words: Vec<&str> = words.collect();
@@ -136,8 +171,9 @@ impl Dockerd {
     #[must_use]
     #[track_caller]
     pub fn kill(&self, stage: &Stage) -> bool {
-        let kill = "kill -9 \"$(cat /run/docker.pid)\" && echo killed; rm -f /run/docker.pid";
-        stage.shell(kill) == "killed"
+        let home = self.places.home;
+        let kill = format!("kill -9 \"$(cat {home}.pid)\" && echo killed; rm -f {home}.pid");
+        stage.shell(&kill) == "killed"
     }
 
     /// Starts dockerd after it was killed.
@@ -158,14 +194,18 @@ impl Dockerd {
 
     #[track_caller]
     fn launch(&self, stage: &Stage) {
+        let Places {
+            socket,
+            home,
+            bridge,
+        } = self.places;
         stage.shell(&format!(
             "echo $$ >{CGROUPS}/{name}/daemon/cgroup.procs
-             setsid dockerd --data-root /run/docker-data --exec-root /run/docker-exec \
-                 --pidfile /run/docker.pid --host {SOCKET} \
+             setsid dockerd --data-root {home}-data --exec-root {home}-exec \
+                 --pidfile {home}.pid --host {socket} \
                  --storage-driver vfs --iptables=true --shutdown-timeout 3 \
-                 --cgroup-parent /{name}/containers \
-                 --bip 10.201.0.1/24 --default-address-pool base=10.202.0.0/16,size=24 \
-                 --config-file /run/docker.json >>/run/dockerd.log 2>&1 </dev/null &",
+                 --cgroup-parent /{name}/containers {bridge} \
+                 --config-file {home}.json >>{home}.log 2>&1 </dev/null &",
             name = self.name,
         ));
         let answers = wait_until(LONG, || self.tries(stage, "version").success());
@@ -174,9 +214,10 @@ impl Dockerd {
 
     #[track_caller]
     fn end(&self, stage: &Stage) {
-        stage.shell("kill \"$(cat /run/docker.pid)\"");
+        let home = self.places.home;
+        stage.shell(&format!("kill \"$(cat {home}.pid)\""));
         let ended = wait_until(LONG, || {
-            let left = stage.shell("[ ! -e /run/docker.pid ] || echo there");
+            let left = stage.shell(&format!("[ ! -e {home}.pid ] || echo there"));
             left.is_empty()
         });
         assert!(ended, "dockerd does not end:\n{}", self.log.tail());
@@ -194,9 +235,9 @@ impl Dockerd {
 
 /// Control groups of its own: one for what dockerd starts, one for its containers. The node's own mount shows
 /// the whole of them, wherever the machine has it.
-fn groups(name: &str) -> String {
+fn groups(name: &str, home: &str) -> String {
     format!(
-        "echo '{{}}' >/run/docker.json; [ -e {CGROUPS}/cgroup.procs ] \
+        "echo '{{}}' >{home}.json; [ -e {CGROUPS}/cgroup.procs ] \
          || mount -t cgroup2 none {CGROUPS} && mkdir {CGROUPS}/{name} {CGROUPS}/{name}/daemon"
     )
 }

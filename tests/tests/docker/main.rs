@@ -13,4 +13,5 @@ mod networks;
 mod ports;
 mod scene;
 mod survival;
+mod two;
 mod wire;
