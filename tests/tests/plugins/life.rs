@@ -73,6 +73,33 @@ fn sandboxes_on_a_plugins_network_reach_each_other() {
     scene.assert_nothing_left(&before);
 }
 
+/// The order of Docker's engine since version 28, where a sandbox is on two networks of plugins.
+#[test]
+fn plugins_are_asked_about_what_is_there_when_something_comes_or_goes() {
+    const ASK: &[&str] = &["NetworkDriver.EndpointOperInfo"];
+    let Some(scene) = Scene::start() else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.network("further", "--subnet 10.10.0.0/24 --ipam-driver peer");
+    scene.ok("sandbox create --name a --network far");
+    scene.asked();
+    scene.ok("network connect further a");
+    let comes = [
+        "IpamDriver.RequestAddress",
+        "NetworkDriver.CreateEndpoint",
+        "NetworkDriver.Join",
+    ];
+    scene.assert_asked(&[ASK, &comes, ASK].concat());
+    scene.ok("network disconnect far a");
+    let [revoke, leave, delete] = DETACH else {
+        panic!("three calls");
+    };
+    let program = "NetworkDriver.ProgramExternalConnectivity";
+    scene.assert_asked(&[revoke, leave, ASK[0], program, delete]);
+    scene.ok("sandbox rm a");
+}
+
 #[test]
 fn a_stopped_sandbox_is_taken_out_and_comes_back_with_its_address() {
     let Some(mut scene) = Scene::start() else {

@@ -88,10 +88,29 @@ impl Remote {
     /// Asks a plugin about an endpoint, as engines do when it is there.
     async fn ask_about(&self, id: EndpointId) -> Result<(), Reject> {
         let (network, endpoint) = self.endpoint(id)?;
-        let driver = self.driver(&network).await?;
+        let driver = self.driver(&network).await?.hurried();
         let request = translate::endpoint_request(&endpoint);
         let answer = driver.call_if_there(Method::EndpointOperInfo, Some(&request));
         answer.await.map(|_: Option<EndpointOperInfoResponse>| ())
+    }
+
+    /// Asks plugins about the other endpoints of a sandbox, as engines do before one comes and when one has gone. What they
+    /// say to that is only noted.
+    pub(super) async fn ask_about_others(&self, sandbox: Option<SandboxId>, but: EndpointId) {
+        let Some(sandbox) = sandbox else {
+            return;
+        };
+        let joined: Vec<EndpointId> = self.shared.look(|records| {
+            let endpoints = records.endpoints_of_sandbox(sandbox).into_iter();
+            let joined = endpoints.filter(|(_, endpoint)| {
+                let joined = endpoint.plugin.as_ref().is_some_and(|p| p.joined.is_some());
+                endpoint.id != but && joined
+            });
+            joined.map(|(_, endpoint)| endpoint.id).collect()
+        });
+        for id in joined {
+            note("asking about an endpoint", self.ask_about(id).await);
+        }
     }
 
     /// Tells plugins which endpoint has become the way out of a sandbox, and which is it no more.

@@ -47,6 +47,7 @@ impl Remote {
             spec: Box::new(spec),
         };
         self.order_new(reserve, id.0).await?;
+        self.ask_about_others(sandbox, id).await;
         let filled = match self.request_addresses(id).await {
             Ok(()) => self.attach(id).await,
             refused => refused,
@@ -74,6 +75,7 @@ impl Remote {
     pub(super) async fn erase_endpoint(&self, id: EndpointId) -> Result<Reply, Reject> {
         let sandbox = self.endpoint(id)?.1.sandbox;
         note("removing an endpoint", self.take_out(id).await);
+        self.ask_about_others(sandbox, id).await;
         self.choose_ways_out(sandbox).await;
         note("removing an endpoint", self.forget(id).await);
         note("removing an endpoint", self.release_addresses(id).await);

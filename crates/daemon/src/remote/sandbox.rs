@@ -133,6 +133,7 @@ impl Remote {
     /// Attaches the endpoints of a running sandbox that have no interface yet.
     pub(super) async fn attach_all(&self, id: SandboxId) -> Result<(), Reject> {
         for endpoint in self.plugin_endpoints(id) {
+            self.ask_about_others(Some(id), endpoint).await;
             self.attach(endpoint).await?;
         }
         Ok(())
