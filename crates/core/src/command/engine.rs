@@ -66,7 +66,8 @@ pub enum EngineCommand {
     },
     /// Let it stand for that no more.
     UnbindNetwork(NetworkId),
-    /// Remove a network that was made for an engine. While it has endpoints it stays, which the answer says by naming it.
+    /// Remove a network that was made for an engine. While it has endpoints, or stands for another network of an engine's, it
+    /// stays, which the answer says by naming it.
     DeleteNetwork(NetworkId),
     /// Give a network the name that it has in the engine, if nobody else has it.
     NameNetwork(NetworkId, Name),

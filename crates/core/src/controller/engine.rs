@@ -433,13 +433,15 @@ impl Controller {
         }
     }
 
-    /// Removes a network that was made for an engine. One with endpoints stays, and is people's to remove from now on.
+    /// Removes a network that was made for an engine. One with endpoints, or that stands for another of an engine's, stays, and
+    /// is people's to remove once it has none.
     fn delete_engine_network(&mut self, id: NetworkId) -> Result<Draft, Halt> {
         let made = self.state.network(id).filter(|n| n.spec.engine.is_some());
         let Some(mut network) = made.cloned() else {
             return Ok(nothing(Reply::Done));
         };
-        if self.state.endpoints_of_network(id).next().is_none() {
+        let is_bound = self.state.loans().any(|l| is_of(l, id));
+        if !is_bound && self.state.endpoints_of_network(id).next().is_none() {
             return self.remove_network(id);
         }
         self.must_be_free(Subject::Network(id))?;

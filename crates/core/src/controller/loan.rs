@@ -120,12 +120,7 @@ impl Controller {
         if !self.lends_pool(subnet) {
             return nothing(Reply::Done);
         }
-        let addresses: Vec<IpAddr> = self.loans_in(subnet).collect();
-        for address in addresses {
-            self.end_loan(now_ms, address, &mut change);
-        }
-        self.state
-            .set_loan(LoanKey::Pool(subnet), None, &mut change);
+        self.end_pool(now_ms, subnet, &mut change);
         if self.network_of_pool(subnet).is_none() {
             // Fails only where no such pool is, which is what is wanted.
             drop(self.state.space.remove_pool(subnet));
@@ -134,6 +129,46 @@ impl Controller {
         Draft {
             change,
             done: recorded(Reply::Done, true),
+        }
+    }
+
+    /// Takes back what is lent of a pool, and the pool itself; who has its own addresses of it keeps them.
+    fn end_pool(&mut self, now_ms: u64, subnet: IpNet, change: &mut Change) {
+        let addresses: Vec<IpAddr> = self.loans_in(subnet).collect();
+        for address in addresses {
+            self.end_loan(now_ms, address, change);
+        }
+        self.state.set_loan(LoanKey::Pool(subnet), None, change);
+    }
+
+    /// Takes the pools of a network back that no engine will give back, since none can ask.
+    pub(super) fn end_pools_of(&mut self, network: &Network, change: &mut Change) {
+        if self.settings.engines {
+            return;
+        }
+        for pool in &network.pools {
+            if self.lends_pool(pool.subnet) {
+                self.end_pool(0, pool.subnet, change);
+            }
+        }
+    }
+
+    /// The same for pools that are of no network of ours.
+    pub(super) fn end_pools_of_nobody(&mut self, now_ms: u64, change: &mut Change) {
+        if self.settings.engines {
+            return;
+        }
+        let lent = self.state.loans().filter_map(|loan| match loan {
+            Loan::Pool { subnet, .. } => Some(*subnet),
+            _ => None,
+        });
+        let lent: Vec<IpNet> = lent
+            .filter(|subnet| self.network_of_pool(*subnet).is_none())
+            .collect();
+        for subnet in lent {
+            self.end_pool(now_ms, subnet, change);
+            // Fails only where no such pool is, which is what is wanted.
+            drop(self.state.space.remove_pool(subnet));
         }
     }
 

@@ -161,7 +161,7 @@ impl Controller {
         let joined = |id| self.state.endpoints_of_sandbox(id).into_iter();
         let stopped = |s: &&Sandbox| {
             s.state == SandboxState::Stopped
-                && !s.is_engines()
+                && !(s.is_engines() && self.settings.engines)
                 && free(Subject::Sandbox(s.id))
                 && joined(s.id).all(|e| free(Subject::Endpoint(e.id)) && self.is_of_no_plugin(e))
         };
@@ -170,7 +170,7 @@ impl Controller {
         let goes = |e: &&Endpoint| {
             free(Subject::Endpoint(e.id))
                 && self.is_of_no_plugin(e)
-                && !e.spec.engine
+                && !(e.spec.engine && self.settings.engines)
                 && e.sandbox.is_none_or(|id| going.contains(&id))
         };
         let endpoints: Vec<Endpoint> = self.state.endpoints().filter(goes).cloned().collect();
@@ -225,6 +225,7 @@ impl Controller {
 
     pub(super) fn erase_network(&mut self, id: NetworkId, change: &mut Change) {
         if let Some(network) = self.state.network(id).cloned() {
+            self.end_pools_of(&network, change);
             for pool in &network.pools {
                 // Links that the kernel still removes are on no bridge any more, and what a withdrawal still
                 // holds is in the kernel no more: all addresses are free.

@@ -121,6 +121,7 @@ impl Controller {
         for (id, _) in &networks {
             self.erase_network(*id, change);
         }
+        self.end_pools_of_nobody(now_ms, change);
         Reply::Pruned {
             networks: names(networks),
             endpoints: names(endpoints),

@@ -12,6 +12,7 @@ use super::{Controller, Draft, Halt};
 use crate::command::{PublicationMatch, Reference};
 use crate::driver::links;
 use crate::driver::publish::{self, Path, Targets};
+use crate::facts::Settings;
 use crate::id::{Name, SandboxId};
 use crate::limits::{
     EXPOSED_PER_SANDBOX_MAX, LINKS_PER_SANDBOX_MAX, PUBLICATIONS_PER_SANDBOX_MAX,
@@ -33,7 +34,7 @@ impl Controller {
             let mut all = sandbox.spec.publications.iter_mut();
             match all.find(|old| old.is_same_place(&new)) {
                 Some(old) => {
-                    must_be_peoples(&sandbox.name, old)?;
+                    must_be_peoples(&self.settings, &sandbox.name, old)?;
                     old.from = new.from;
                     old.obey_host_firewall = new.obey_host_firewall;
                 }
@@ -52,7 +53,7 @@ impl Controller {
         let mut sandbox = self.state.find_sandbox(reference)?.clone();
         for one in wanted {
             for engines in sandbox.spec.publications.iter().filter(|p| one.fits(p)) {
-                must_be_peoples(&sandbox.name, engines)?;
+                must_be_peoples(&self.settings, &sandbox.name, engines)?;
             }
             let before = sandbox.spec.publications.len();
             sandbox.spec.publications.retain(|p| !one.fits(p));
@@ -392,8 +393,12 @@ pub(super) fn check_spec(
 }
 
 /// Refuses to change what an engine has published: it would not know.
-fn must_be_peoples(sandbox: &Name, publication: &Publication) -> Result<(), Reject> {
-    if !publication.by_engine {
+fn must_be_peoples(
+    settings: &Settings,
+    sandbox: &Name,
+    publication: &Publication,
+) -> Result<(), Reject> {
+    if !settings.engines || !publication.by_engine {
         return Ok(());
     }
     let message = "another engine has published the port and would not know of the change";

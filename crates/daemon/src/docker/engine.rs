@@ -100,7 +100,10 @@ impl Engines {
                     None => return Ok(()),
                 },
                 Some(outcome) = asked.join_next() => {
-                    inquiries.note_answer(outcome.unwrap_or(false));
+                    // A task that panics has told its panic already.
+                    if let Ok(Err(container)) = outcome {
+                        inquiries.note_silence(container);
+                    }
                 }
                 _ = looks.tick() => {
                     let begun = Instant::now();
@@ -211,21 +214,21 @@ impl Engines {
     }
 }
 
-/// Asks what a container is, and tells the records; returns whether there was an answer.
-async fn describe(docker: Docker, calls: Calls, container: String) -> bool {
+/// Asks what a container is, and tells the records. Where there was no answer its id comes back.
+async fn describe(docker: Docker, calls: Calls, container: String) -> Result<(), String> {
     let options = None::<InspectContainerOptions>;
     match within(docker.inspect_container(&container, options)).await {
         Ok(answer) => {
             tell(&calls, &answer).await;
-            true
+            Ok(())
         }
         // It has gone meanwhile.
         Err(Error::DockerResponseServerError {
             status_code: 404, ..
-        }) => true,
+        }) => Ok(()),
         Err(error) => {
             tracing::debug!(container, %error, "the container is not described");
-            false
+            Err(container)
         }
     }
 }

@@ -125,6 +125,9 @@ fn is_router(controller: &Controller, known: &Known, loan: &Loan) -> bool {
     controller.lends_pool(*subnet) || known.pools.contains(subnet)
 }
 
+/// Whether nobody uses a network: no endpoint, and no other network of an engine's for which it stands.
 fn is_free(controller: &Controller, network: &Network) -> bool {
-    controller.endpoints_of_network(network.id).next().is_none()
+    let stands =
+        |loan: &Loan| matches!(loan, Loan::Network { network: of, .. } if *of == network.id);
+    controller.endpoints_of_network(network.id).next().is_none() && !controller.loans().any(stands)
 }

@@ -15,6 +15,8 @@ mod tests;
 #[derive(Debug)]
 pub(super) struct Inquiries {
     waiting: BTreeSet<String>,
+    /// Those that the engine did not answer, for after the next look.
+    unanswered: BTreeSet<String>,
     /// Something may have been missed.
     is_all_wanted: bool,
 }
@@ -24,6 +26,7 @@ impl Default for Inquiries {
     fn default() -> Self {
         Self {
             waiting: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             is_all_wanted: true,
         }
     }
@@ -43,9 +46,9 @@ impl Inquiries {
         self.waiting.pop_first()
     }
 
-    /// Notes how an inquiry ended. What is not answered is asked again after the next look.
-    pub(super) fn note_answer(&mut self, answered: bool) {
-        self.is_all_wanted |= !answered;
+    /// Lets a container about which there was no answer wait for the next look.
+    pub(super) fn note_silence(&mut self, container: String) {
+        self.unanswered.insert(container);
     }
 
     /// Adds the containers whose sandboxes nobody has described, and all of them if something was missed.
@@ -59,6 +62,11 @@ impl Inquiries {
         let others = others.into_iter().filter(|_| is_all_wanted);
         for (container, _) in new.into_iter().chain(others) {
             self.add(container.clone());
+        }
+        let is_there = |one: &String| known.containers.iter().any(|(id, _)| id == one);
+        let unanswered = std::mem::take(&mut self.unanswered);
+        for container in unanswered.into_iter().filter(is_there) {
+            self.add(container);
         }
     }
 }

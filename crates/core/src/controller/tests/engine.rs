@@ -573,6 +573,36 @@ fn without_engines_everything_is_peoples_to_remove() {
         .ask(script::command(&format!("rm {name}")).unwrap())
         .unwrap()
         .unwrap();
+    // Docker's own bridge had this one.
+    ask(&mut world, pool("10.8.0.0/24")).unwrap();
+    ask(&mut world, address("10.8.0.0/24", None, true)).unwrap();
     world.ask(Command::PruneNetworks).unwrap().unwrap();
     assert_eq!(world.controller.counts(), (0, 0, 0));
+    assert_eq!(world.controller.loans().count(), 0);
+    for subnet in ["10.8.0.0/24", "10.9.0.0/24"] {
+        let again = script::command(&format!("network x{} subnet={subnet}", &subnet[3..4]));
+        world.ask(again.unwrap()).unwrap().unwrap();
+    }
+    world.restart(false);
+    world.check();
+}
+
+#[test]
+fn a_network_that_stands_for_another_engines_stays_until_that_is_gone() {
+    let mut world = World::new();
+    let (network, endpoint) = made(&mut world);
+    let other = NetworkId(9);
+    let bind = EngineCommand::BindNetwork {
+        id: other,
+        engine_id: "9".repeat(64),
+        network: Reference("web".to_owned()),
+        pools: vec![],
+    };
+    ask(&mut world, bind).unwrap();
+    ask(&mut world, EngineCommand::DeleteEndpoint(endpoint)).unwrap();
+    let stays = ask(&mut world, EngineCommand::DeleteNetwork(network));
+    assert_eq!(stays, Ok(Reply::Network(network)));
+    assert!(world.controller.engine_network(other).is_some());
+    ask(&mut world, EngineCommand::UnbindNetwork(other)).unwrap();
+    given_back(&mut world, network, endpoint);
 }

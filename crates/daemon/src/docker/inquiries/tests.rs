@@ -21,7 +21,6 @@ fn a_container_is_asked_about_until_it_is_described() {
     let mut inquiries = Inquiries::default();
     inquiries.look(&controller, &known);
     assert_eq!(drained(&mut inquiries), ["db", "other"], "all, at first");
-    inquiries.note_answer(true);
     inquiries.look(&controller, &known);
     assert_eq!(drained(&mut inquiries), ["db"], "it was not described");
     let sandbox = controller.endpoint(endpoint).unwrap().sandbox.unwrap();
@@ -36,13 +35,13 @@ fn a_container_is_asked_about_until_it_is_described() {
     ask(&mut controller, describe);
     inquiries.look(&controller, &known);
     assert!(drained(&mut inquiries).is_empty());
-    inquiries.note_answer(false);
+    for silent in ["other", "gone"] {
+        inquiries.note_silence(silent.to_owned());
+    }
     inquiries.look(&controller, &known);
-    assert_eq!(
-        drained(&mut inquiries),
-        ["db", "other"],
-        "one did not answer"
-    );
+    assert_eq!(drained(&mut inquiries), ["other"], "and nobody else");
+    inquiries.look(&controller, &known);
+    assert!(drained(&mut inquiries).is_empty());
 }
 
 #[test]
