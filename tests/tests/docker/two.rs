@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tombolo_lab::node::wait_until;
 use tombolo_tests::peers::Dockerd;
+use tombolo_tests::stage::PATIENCE;
 
 use crate::scene::{FLAGS, Scene};
 
 /// What no engine has is removed once it was looked for a few times.
-const SWEPT: Duration = Duration::from_secs(90);
+const SWEPT: Duration = Duration::from_secs(75);
 
 #[test]
 fn two_engines_share_a_network_and_neither_loses_what_only_it_has() {
@@ -29,7 +30,7 @@ fn two_engines_share_a_network_and_neither_loses_what_only_it_has() {
     on_second("run --detach --name app --network theirs box /bin/busybox sleep 100000");
     let www = scene.sandbox("www", "--network web");
     assert!(
-        wait_until(SWEPT, || scene.tries("sandbox inspect app").success()),
+        wait_until(PATIENCE, || scene.tries("sandbox inspect app").success()),
         "the second engine tells of its container"
     );
     let app = scene.stage.place("app");
