@@ -4,7 +4,8 @@ Usage: plugin.py SOCKET|HOST:PORT LOG CONTROL
 
 Written from the description of the protocol alone. A network is a Linux bridge, an endpoint a pair of veths;
 addresses come from 10.99.0.0/16 and fd99::/48 unless a pool is asked for. Driver options of a network: prefix=NAME
-(of interfaces in sandboxes), gateway=none, routes=DESTINATION[@NEXTHOP][,...].
+(of interfaces in sandboxes), gateway=none, routes=DESTINATION[@NEXTHOP][,...]. Option of a pool: ids=new, called
+otherwise each time the plugin starts.
 
 Each call becomes a line of JSON in LOG: method, request, answer. Lines of CONTROL, which is read at each call, make
 the named method misbehave (with or without its subsystem; the first that fits counts):
@@ -210,6 +211,8 @@ class IpamDriver:
         if part.version != net.version or not part.subnet_of(net):
             raise Refused(f"{part} is not within {net}")
         pool_id = f"{space}/{net}"
+        if (request.get("Options") or {}).get("ids") == "new":
+            pool_id += f"#{os.getpid()}"
         self.pools[pool_id] = {"space": space, "net": net, "part": part, "taken": set()}
         return {"PoolID": pool_id, "Pool": str(net), "Data": {}}
 

@@ -267,7 +267,7 @@ fn a_plugin_that_forgets_is_asked_again_by_the_next_daemon() {
     };
     let forgets = "IpamDriver.GetCapabilities answer {\"RequiresRequestReplay\": true}";
     scene.misbehave(forgets);
-    scene.ok("network create --ipam-driver peer --aux-address printer=10.99.0.9 --subnet 10.99.0.0/24 lan");
+    scene.ok("network create --ipam-driver peer --ipam-opt ids=new --aux-address printer=10.99.0.9 --subnet 10.99.0.0/24 lan");
     let a = scene.sandbox("a", "--network lan");
     scene.stage.kill().unwrap();
     scene.plugin.stop(&scene.stage);
@@ -298,5 +298,31 @@ fn a_plugin_that_forgets_is_asked_again_by_the_next_daemon() {
     assert!(
         asked.iter().all(|method| method.contains(".Release")),
         "{asked:?}"
+    );
+}
+
+/// What is given back is called as the plugin calls it now.
+#[test]
+fn a_plugin_that_forgets_is_asked_again_before_it_gets_anything_back() {
+    let Some(mut scene) = Scene::start() else {
+        return;
+    };
+    scene.misbehave("IpamDriver.GetCapabilities answer {\"RequiresRequestReplay\": true}");
+    scene.ok("network create --ipam-driver peer --ipam-opt ids=new lan");
+    scene.sandbox("a", "--network lan");
+    scene.stage.kill().unwrap();
+    scene.plugin.stop(&scene.stage);
+    scene.plugin.launch(&scene.stage);
+    scene.asked();
+    scene.start_anew();
+    scene.ok("sandbox rm a");
+    scene.ok("network rm lan");
+    let calls = scene.plugin.calls(&scene.stage);
+    let refused = calls.iter().find(|call| call.answer.get("Error").is_some());
+    assert!(refused.is_none(), "{refused:?}");
+    let methods = scene.plugin.methods(&scene.stage);
+    assert!(
+        methods.ends_with(&["IpamDriver.ReleasePool".to_owned()]),
+        "{methods:?}"
     );
 }

@@ -136,7 +136,8 @@ fn a_stopped_sandbox_is_taken_out_and_comes_back_with_its_address() {
 
 #[test]
 fn a_plugin_that_comes_later_than_the_daemon_is_told_what_was_left() {
-    let Some(mut scene) = Scene::start() else {
+    // No call of this test runs out of time.
+    let Some(mut scene) = Scene::start_with(&["--plugin-call-timeout-seconds", "40"]) else {
         return;
     };
     scene.network("far", "--subnet 10.9.0.0/24 --ipam-driver peer");
@@ -168,11 +169,53 @@ fn a_plugin_that_comes_later_than_the_daemon_is_told_what_was_left() {
     scene.asked();
     scene.shell("mv /run/away.sock /run/docker/plugins/peer.sock");
     let gone = || scene.ok("endpoint ls -q").is_empty();
-    assert!(wait_until(PATIENCE, gone), "{:?}", methods(&scene));
+    // It is looked for ever less often.
+    let told = wait_until(Duration::from_secs(60), gone);
+    assert!(told, "{:?}", methods(&scene));
     let asked = scene.asked();
     for method in ["NetworkDriver.DeleteEndpoint", "IpamDriver.ReleaseAddress"] {
         assert!(asked.iter().any(|asked| asked == method), "{asked:?}");
     }
+}
+
+/// The sandbox runs without it until then, and the plugin is told what it still knows from before.
+#[test]
+fn a_start_that_was_cut_short_goes_on_when_the_plugin_is_there() {
+    let Some(mut scene) = Scene::start_with(&["--plugin-call-timeout-seconds", "40"]) else {
+        return;
+    };
+    scene.network("far", "--subnet 10.9.0.0/24");
+    scene.sandbox("a", "--network far");
+    scene.ok("sandbox stop a");
+    scene.asked();
+    scene.misbehave("Join hang 30");
+    let mut asking = scene.stage.tombolo_command();
+    asking.args(["sandbox", "start", "a"]);
+    let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut asking = asking.spawn().unwrap();
+    let methods = |scene: &Scene| scene.plugin.methods(&scene.stage);
+    let joins = || methods(&scene).iter().any(|m| m.ends_with("Join"));
+    assert!(wait_until(PATIENCE, joins), "{:?}", methods(&scene));
+    scene.misbehave("");
+    scene.stage.kill().unwrap();
+    drop(asking.wait());
+    scene.shell("mv /run/docker/plugins/peer.sock /run/away.sock");
+    scene.start_anew();
+    let told = scene.tries("doctor");
+    assert!(told.stdout.contains("does not answer"), "{told:?}");
+    scene.asked();
+    scene.shell("mv /run/away.sock /run/docker/plugins/peer.sock");
+    let pings = || {
+        let a = scene.place("a");
+        let links = a.run("ip -4 -o address show").stdout;
+        links.contains("10.9.0.") && a.pings("10.9.0.1".parse().unwrap())
+    };
+    let attached = wait_until(Duration::from_secs(60), pings);
+    assert!(attached, "{:?}", methods(&scene));
+    let asked = scene.asked();
+    let deleted = asked.iter().position(|m| m.ends_with("DeleteEndpoint"));
+    let created = asked.iter().position(|m| m.ends_with("CreateEndpoint"));
+    assert!(deleted.is_some() && deleted < created, "{asked:?}");
 }
 
 #[test]
@@ -246,7 +289,8 @@ fn a_plugin_is_found_by_a_file_and_reached_by_its_hosts_name() {
 
 #[test]
 fn a_request_in_the_middle_is_undone_after_the_daemon_was_killed() {
-    let Some(mut scene) = Scene::start() else {
+    // The call does not run out of time before the daemon is killed.
+    let Some(mut scene) = Scene::start_with(&["--plugin-call-timeout-seconds", "40"]) else {
         return;
     };
     scene.network("far", "--subnet 10.9.0.0/24");

@@ -1,5 +1,7 @@
 //! The parts of requests about networks of plugins, between which the plugins are asked.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::Reference;
@@ -41,6 +43,8 @@ pub enum PluginCommand {
     },
     /// A plugin has handed out an address for an endpoint.
     NoteAddress(EndpointId, IpNet),
+    /// An address of an endpoint that goes was given back to the plugin.
+    NoteGivenBack(EndpointId, IpAddr),
     /// What the plugin of an endpoint knows or said. Addresses that it gave are the endpoint's until it says otherwise.
     NotePlugin(EndpointId, Option<Box<EndpointPlugin>>),
     /// Attach an endpoint as its plugin said.

@@ -107,6 +107,7 @@ impl Controller {
             order: 0,
             attachment: None,
             plugin: None,
+            given_back: Vec::new(),
             epoch: 0,
             fresh: true,
             deleting: false,

@@ -473,6 +473,20 @@ impl Controller {
             .hint("remove it in that engine, as with `docker network rm`; if that is gone, run the daemon without its plugin"))
     }
 
+    /// Refuses to let people change what an engine has published: it would not know.
+    pub(super) fn must_not_be_published_by_engines(
+        &self,
+        sandbox: &Name,
+        publication: &Publication,
+    ) -> Result<(), Reject> {
+        if !self.settings.engines || !publication.by_engine {
+            return Ok(());
+        }
+        let message = "another engine has published the port and would not know of the change";
+        Err(Reject::new(Code::EngineOwned, sandbox, message)
+            .hint("use that engine: make the container anew with other ports"))
+    }
+
     /// Refuses to let people change what an engine has made: it would not know.
     pub(super) fn must_not_be_engines(&self, id: SandboxId) -> Result<(), Reject> {
         match self.state.sandbox(id) {

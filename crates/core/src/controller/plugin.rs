@@ -1,6 +1,8 @@
 //! Networks of plugins, endpoints in them, and sandboxes to which such endpoints come: each request in parts, between
 //! which the daemon asks the plugins. The answers are facts in the records.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::address::{derived_mac, lease_reject};
@@ -47,6 +49,7 @@ impl Controller {
             PluginCommand::NoteAddress(endpoint, address) => {
                 self.note_address(now_ms, endpoint, address)
             }
+            PluginCommand::NoteGivenBack(endpoint, ip) => self.note_given_back(endpoint, ip),
             PluginCommand::NotePlugin(endpoint, plugin) => {
                 self.note_plugin(now_ms, endpoint, plugin.map(|plugin| *plugin))
             }
@@ -178,6 +181,20 @@ impl Controller {
         self.take_address(now_ms, (&network, id), address, &mut change)?;
         endpoint.addresses.push(address);
         self.store_addresses(endpoint, &network, &mut change);
+        Ok(Draft {
+            change,
+            done: recorded(Reply::Endpoint(id), false),
+        })
+    }
+
+    /// The endpoint keeps the address here until it is gone from the kernel.
+    fn note_given_back(&mut self, id: EndpointId, address: IpAddr) -> Result<Draft, Halt> {
+        let mut endpoint = self.known_endpoint(id)?;
+        let mut change = Change::default();
+        if !endpoint.given_back.contains(&address) {
+            endpoint.given_back.push(address);
+        }
+        self.state.set_endpoint(id, Some(endpoint), &mut change);
         Ok(Draft {
             change,
             done: recorded(Reply::Endpoint(id), false),

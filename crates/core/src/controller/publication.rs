@@ -12,7 +12,6 @@ use super::{Controller, Draft, Halt};
 use crate::command::{PublicationMatch, Reference};
 use crate::driver::links;
 use crate::driver::publish::{self, Path, Targets};
-use crate::facts::Settings;
 use crate::id::{Name, SandboxId};
 use crate::limits::{
     EXPOSED_PER_SANDBOX_MAX, LINKS_PER_SANDBOX_MAX, PUBLICATIONS_PER_SANDBOX_MAX,
@@ -34,7 +33,7 @@ impl Controller {
             let mut all = sandbox.spec.publications.iter_mut();
             match all.find(|old| old.is_same_place(&new)) {
                 Some(old) => {
-                    must_be_peoples(&self.settings, &sandbox.name, old)?;
+                    self.must_not_be_published_by_engines(&sandbox.name, old)?;
                     old.from = new.from;
                     old.obey_host_firewall = new.obey_host_firewall;
                 }
@@ -53,7 +52,7 @@ impl Controller {
         let mut sandbox = self.state.find_sandbox(reference)?.clone();
         for one in wanted {
             for engines in sandbox.spec.publications.iter().filter(|p| one.fits(p)) {
-                must_be_peoples(&self.settings, &sandbox.name, engines)?;
+                self.must_not_be_published_by_engines(&sandbox.name, engines)?;
             }
             let before = sandbox.spec.publications.len();
             sandbox.spec.publications.retain(|p| !one.fits(p));
@@ -390,20 +389,6 @@ pub(super) fn check_spec(
         }
     }
     Ok(())
-}
-
-/// Refuses to change what an engine has published: it would not know.
-fn must_be_peoples(
-    settings: &Settings,
-    sandbox: &Name,
-    publication: &Publication,
-) -> Result<(), Reject> {
-    if !settings.engines || !publication.by_engine {
-        return Ok(());
-    }
-    let message = "another engine has published the port and would not know of the change";
-    Err(Reject::new(Code::EngineOwned, sandbox, message)
-        .hint("use that engine: make the container anew with other ports"))
 }
 
 fn check_publication(object: &impl std::fmt::Display, p: &Publication) -> Result<(), Reject> {

@@ -61,6 +61,9 @@ pub struct Endpoint {
     /// What its network's plugin knows and said of it; none while it knows nothing.
     #[serde(default)]
     pub plugin: Option<EndpointPlugin>,
+    /// Those of its addresses that a plugin has back already; it is being removed.
+    #[serde(default)]
+    pub given_back: Vec<IpAddr>,
 }
 
 impl Endpoint {

@@ -38,7 +38,7 @@ impl Remote {
             refused => refused,
         };
         let told = match attached {
-            Ok(()) => self.ask_about(id).await,
+            Ok(()) => self.ask_about(id, false).await,
             refused => refused,
         };
         if told.is_err() {
@@ -85,10 +85,11 @@ impl Remote {
         Ok(())
     }
 
-    /// Asks a plugin about an endpoint, as engines do when it is there.
-    async fn ask_about(&self, id: EndpointId) -> Result<(), Reject> {
+    /// Asks a plugin about an endpoint, as engines do when it is there; in passing, where nothing hangs on its answer.
+    async fn ask_about(&self, id: EndpointId, in_passing: bool) -> Result<(), Reject> {
         let (network, endpoint) = self.endpoint(id)?;
-        let driver = self.driver(&network).await?.hurried();
+        let driver = self.driver(&network).await?;
+        let driver = if in_passing { driver.brief() } else { driver };
         let request = translate::endpoint_request(&endpoint);
         let answer = driver.call_if_there(Method::EndpointOperInfo, Some(&request));
         answer.await.map(|_: Option<EndpointOperInfoResponse>| ())
@@ -109,7 +110,7 @@ impl Remote {
             joined.map(|(_, endpoint)| endpoint.id).collect()
         });
         for id in joined {
-            note("asking about an endpoint", self.ask_about(id).await);
+            note("asking about an endpoint", self.ask_about(id, true).await);
         }
     }
 

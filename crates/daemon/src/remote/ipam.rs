@@ -208,13 +208,16 @@ impl Remote {
     }
 
     /// Gives pools and the network's own addresses back; the first failure is told.
-    pub(super) async fn release_pools(&self, network: &Network) -> Result<(), Reject> {
+    pub(super) async fn release_pools(&self, id: NetworkId) -> Result<(), Reject> {
+        let network = self.network(id)?;
         if network.pools.is_empty() {
             return Ok(());
         }
-        let Some(plugin) = self.addresses_of(network).await? else {
+        let Some(plugin) = self.addresses_of(&network).await? else {
             return Ok(());
         };
+        // The plugin may call its pools something else by now.
+        let network = self.network(id)?;
         let mut outcome = Ok(());
         let plugin = plugin.hurried();
         for pool in network.pools.iter().rev() {
@@ -257,6 +260,8 @@ impl Remote {
         let Some(plugin) = self.addresses_of(&network).await? else {
             return Ok(());
         };
+        // The plugin may call its pools something else by now.
+        let network = self.network(network.id)?;
         for ipv6 in [false, true] {
             let of_family = |pool: &&Pool| pool.subnet.addr().is_ipv6() == ipv6;
             let mut asked = endpoint.spec.addresses.iter();
@@ -283,20 +288,31 @@ impl Remote {
     /// Gives the addresses of an endpoint back; the first failure is told.
     pub(super) async fn release_addresses(&self, id: EndpointId) -> Result<(), Reject> {
         let (network, endpoint) = self.endpoint(id)?;
-        if endpoint.addresses.is_empty() {
+        let kept = |ip: &IpAddr| !endpoint.given_back.contains(ip);
+        let addresses = endpoint.addresses.iter().map(IpNet::addr);
+        let addresses: Vec<IpAddr> = addresses.filter(kept).collect();
+        if addresses.is_empty() {
             return Ok(());
         }
         let Some(plugin) = self.addresses_of(&network).await? else {
             return Ok(());
         };
+        // The plugin may call its pools something else by now.
+        let network = self.network(network.id)?;
         let mut outcome = Ok(());
-        for address in endpoint.addresses.iter().map(IpNet::addr) {
+        for address in addresses {
             let pool = network.pool_of(address);
             let Some(of) = pool.and_then(|pool| pool.plugin.as_ref()) else {
                 continue;
             };
             let plugin = plugin.clone().hurried();
-            outcome = outcome.and(release_address(&plugin, &of.id, address).await);
+            let released = release_address(&plugin, &of.id, address).await;
+            if released.is_ok() {
+                // Not twice: somebody else may have it by then.
+                let given = PluginCommand::NoteGivenBack(id, address);
+                note("noting an address", self.order(given).await);
+            }
+            outcome = outcome.and(released);
         }
         outcome
     }

@@ -81,7 +81,7 @@ impl Remote {
             return;
         };
         note("undoing a network", self.delete_at_driver(&network).await);
-        note("undoing a network", self.release_pools(&network).await);
+        note("undoing a network", self.release_pools(id).await);
         note(
             "undoing a network",
             self.order(PluginCommand::DropNetwork(id)).await,
@@ -95,7 +95,7 @@ impl Remote {
         let reference = Reference(id.to_string());
         self.order(PluginCommand::RetireNetwork(reference)).await?;
         let network = self.network(id)?;
-        let released = self.release_pools(&network).await;
+        let released = self.release_pools(id).await;
         let deleted = self.delete_at_driver(&network).await;
         let dropped = self.order(PluginCommand::DropNetwork(id)).await?;
         match released.and(deleted) {

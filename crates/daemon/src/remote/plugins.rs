@@ -82,9 +82,11 @@ impl Plugins {
             plugins: Arc::clone(self),
         };
         self.note_address(name, address);
-        let known = self.lock().get(name).cloned();
-        let mut subsystems = known.unwrap_or_default().subsystems;
+        let known = self.lock().get(name).cloned().unwrap_or_default();
+        let mut subsystems = known.subsystems;
         if subsystems.is_empty() {
+            // One that was silent a moment ago is only looked for.
+            let plugin = plugin.clone().hurried();
             let activated = plugin.client.activate().await;
             subsystems = plugin.heard(activated)?;
             self.note(name, |known| known.subsystems.clone_from(&subsystems));
@@ -222,6 +224,11 @@ impl Plugin {
         if !known.is_some_and(|known| known.silent) {
             return self;
         }
+        self.brief()
+    }
+
+    /// The same for what is only asked to see what it says: it is never waited for.
+    pub(crate) fn brief(self) -> Self {
         let bounds = self.plugins.bounds.hurried();
         let client = self.client.with_bounds(bounds);
         Self { client, ..self }

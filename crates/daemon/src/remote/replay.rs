@@ -70,7 +70,8 @@ impl Remote {
             && let Some(ipam) = &network.spec.ipam
         {
             let plugin = self.plugins.open(&ipam.plugin, Subsystem::IpamDriver);
-            self.request_again(&network, ipam, &plugin.await?).await?;
+            let plugin = plugin.await?.hurried();
+            self.request_again(&network, ipam, &plugin).await?;
         }
         self.replays.end(id);
         Ok(())
@@ -86,9 +87,9 @@ impl Remote {
             let Some(of) = &pool.plugin else { continue };
             let ranges = &pool.ranges;
             let request = pool_request((&of.space, ipam), (Some(pool.subnet), ranges));
-            let Some(id) = told(request_pool(plugin, &request, pool).await)? else {
-                continue;
-            };
+            // One that has it already calls it what it did.
+            let id = told(request_pool(plugin, &request, pool).await)?;
+            let id = id.unwrap_or_else(|| of.id.clone());
             if id != of.id {
                 let mut pool = pool.clone();
                 if let Some(of) = &mut pool.plugin {

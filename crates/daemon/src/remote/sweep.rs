@@ -24,6 +24,8 @@ enum Left {
     Endpoint(EndpointId, Option<SandboxId>),
     /// An endpoint that has lost its sandbox's namespace: its plugin is to forget it.
     Known(EndpointId, Option<SandboxId>),
+    /// A running sandbox some of whose endpoints are not attached: its start or its end was cut short.
+    Half(SandboxId),
     /// A sandbox of whose way out its plugins know something else.
     WayOut(SandboxId),
     /// A network whose plugin for addresses may have forgotten what it gave out.
@@ -67,10 +69,6 @@ impl Tries {
 
 /// Puts right what was left, and goes on to look for more.
 pub(crate) async fn run(remote: Remote) {
-    for sandbox in half_started(&remote) {
-        let remote = remote.clone();
-        tokio::spawn(async move { remote.start_again(sandbox).await });
-    }
     let mut look = interval(SWEEP_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let slots = Arc::new(Semaphore::new(PLUGIN_LEFT_TOGETHER_MAX));
@@ -83,36 +81,27 @@ pub(crate) async fn run(remote: Remote) {
     }
 }
 
-/// Running sandboxes some of whose endpoints are not attached: their start was not ended.
-fn half_started(remote: &Remote) -> Vec<SandboxId> {
-    remote.shared.look(|records| {
-        let sandboxes = records
-            .sandboxes()
-            .filter(|sandbox| sandbox.state == SandboxState::Running);
-        let half = sandboxes.filter(|sandbox| {
-            let endpoints = records.endpoints_of_sandbox(sandbox.id);
-            endpoints.iter().any(|(network, endpoint)| {
-                network.spec.driver == Driver::Remote && endpoint.attachment.is_none()
-            })
-        });
-        half.map(|sandbox| sandbox.id).collect()
-    })
-}
-
 /// Everything that was left, as the records tell.
 fn left(records: &Controller) -> Vec<Left> {
     let of_plugins = |id: NetworkId| {
         let network = records.network(id);
         network.is_some_and(|network| network.spec.has_plugin())
     };
+    let is_driven = |endpoint: &Endpoint| {
+        let network = records.network(endpoint.network);
+        network.is_some_and(|network| network.spec.driver == Driver::Remote)
+    };
     let endpoints = records
         .endpoints()
         .filter(|endpoint| of_plugins(endpoint.network));
     let endpoints = endpoints.filter_map(|endpoint| {
         let (id, sandbox) = (endpoint.id, endpoint.sandbox);
-        match endpoint.plugin {
+        let runs = sandbox.filter(|id| runs(records, *id));
+        match (&endpoint.plugin, runs) {
             _ if endpoint.deleting => Some(Left::Endpoint(id, sandbox)),
-            Some(_) if endpoint.attachment.is_none() => Some(Left::Known(id, sandbox)),
+            _ if endpoint.attachment.is_some() => None,
+            (_, Some(sandbox)) if is_driven(endpoint) => Some(Left::Half(sandbox)),
+            (Some(_), _) => Some(Left::Known(id, sandbox)),
             _ => None,
         }
     });
@@ -127,6 +116,11 @@ fn left(records: &Controller) -> Vec<Left> {
         .chain(ways_out(records))
         .chain(networks.map(|network| Left::Network(network.id)))
         .collect()
+}
+
+fn runs(records: &Controller, sandbox: SandboxId) -> bool {
+    let sandbox = records.sandbox(sandbox);
+    sandbox.is_some_and(|sandbox| sandbox.state == SandboxState::Running)
 }
 
 /// Running sandboxes of whose ways out plugins know something else.
@@ -166,7 +160,7 @@ impl Remote {
                 all.extend(sandbox.map(Subject::Sandbox));
                 all
             }
-            Left::WayOut(id) => subjects(&[Subject::Sandbox(id)]),
+            Left::Half(id) | Left::WayOut(id) => subjects(&[Subject::Sandbox(id)]),
             Left::Forgotten(id) | Left::Network(id) => subjects(&[Subject::Network(id)]),
         };
         let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
@@ -194,7 +188,7 @@ impl Remote {
                     let endpoint = records.endpoint(id);
                     Vec::from_iter(endpoint.and_then(|endpoint| network(endpoint.network)))
                 }
-                Left::WayOut(id) => {
+                Left::Half(id) | Left::WayOut(id) => {
                     let endpoints = records.endpoints_of_sandbox(id).into_iter();
                     endpoints.map(|(network, _)| network).collect()
                 }
@@ -215,6 +209,7 @@ impl Remote {
         match what {
             Left::Endpoint(id, _) => note("ending a removal", self.erase_endpoint(id).await),
             Left::Known(id, _) => note("telling a plugin what is gone", self.detach(id).await),
+            Left::Half(id) => self.start_again(id).await,
             Left::WayOut(id) => {
                 let settled = self.settle_ways_out(id).await;
                 note("telling plugins of a way out", settled);
@@ -231,11 +226,8 @@ impl Remote {
         }
     }
 
-    /// Attaches what a killed daemon had not attached yet.
+    /// Attaches what was not attached yet. Its plugin may know of it from the time before.
     async fn start_again(&self, id: SandboxId) {
-        let Ok(_turn) = self.turn([Subject::Sandbox(id)]).await else {
-            return;
-        };
         let half_known: Vec<EndpointId> = self.shared.look(|records| {
             let endpoints = records.endpoints_of_sandbox(id).into_iter();
             let known = endpoints.filter(|(_, e)| e.plugin.is_some() && e.attachment.is_none());

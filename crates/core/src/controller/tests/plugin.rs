@@ -411,3 +411,40 @@ fn a_network_with_addresses_of_a_plugin_is_no_engines() {
         assert!(refused.message.contains("peer"), "{refused}");
     }
 }
+
+/// It is still the endpoint's here, as the kernel may still have it.
+#[test]
+fn an_address_is_given_back_once_and_kept_until_its_endpoint_is_gone() {
+    let mut world = World::new();
+    let (id, _) = network_of_peer(&mut world);
+    world.plugin(PluginCommand::FinishNetwork(id)).unwrap();
+    let endpoint = world.endpoint_of_new_sandbox("lan");
+    let address: IpNet = "10.99.0.7/24".parse().unwrap();
+    let note = |id| PluginCommand::NoteAddress(id, address);
+    world.plugin(note(endpoint)).unwrap();
+    world
+        .plugin(PluginCommand::RetireEndpoint(endpoint))
+        .unwrap();
+    for _ in 0..2 {
+        let given = PluginCommand::NoteGivenBack(endpoint, address.addr());
+        world.plugin(given).unwrap();
+        world.restart(false);
+        let left = world.controller.endpoint(endpoint).unwrap();
+        assert_eq!(left.given_back, [address.addr()]);
+        assert_eq!(left.addresses, [address]);
+    }
+    world
+        .ask(script::command("run t").unwrap())
+        .unwrap()
+        .unwrap();
+    let other = world.endpoint_in("lan", "t");
+    assert_eq!(
+        world.plugin(note(other)).unwrap_err().code,
+        Code::AddressInUse
+    );
+    world.plugin(PluginCommand::DropEndpoint(endpoint)).unwrap();
+    world.wait(1_000);
+    world.plugin(note(other)).unwrap();
+    world.plugin(PluginCommand::FinishEndpoint(other)).unwrap();
+    world.check();
+}

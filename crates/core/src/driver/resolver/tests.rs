@@ -81,6 +81,7 @@ fn endpoint(order: u32, attached: bool) -> Endpoint {
         epoch: 0,
         fresh: false,
         deleting: false,
+        given_back: vec![],
         plugin: None,
     }
 }
