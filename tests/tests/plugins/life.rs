@@ -1,7 +1,6 @@
 //! Networks, sandboxes and endpoints from beginning to end.
 
 use std::net::{IpAddr, UdpSocket};
-use std::process::Stdio;
 use std::time::Duration;
 
 use tombolo_lab::node::wait_until;
@@ -141,14 +140,8 @@ fn a_plugin_that_comes_later_than_the_daemon_is_told_what_was_left() {
         return;
     };
     scene.network("far", "--subnet 10.9.0.0/24 --ipam-driver peer");
-    scene.misbehave("Join hang 30");
-    let mut asking = scene.stage.tombolo_command();
-    asking.args(["sandbox", "create", "--name", "a", "--network", "far"]);
-    let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut asking = asking.spawn().unwrap();
+    let mut asking = scene.hangs_in("Join", "sandbox create --name a --network far");
     let methods = |scene: &Scene| scene.plugin.methods(&scene.stage);
-    let joins = || methods(&scene).iter().any(|m| m.ends_with("Join"));
-    assert!(wait_until(PATIENCE, joins), "{:?}", methods(&scene));
     scene.misbehave("");
     scene.stage.kill().unwrap();
     drop(asking.wait());
@@ -188,14 +181,8 @@ fn a_start_that_was_cut_short_goes_on_when_the_plugin_is_there() {
     scene.sandbox("a", "--network far");
     scene.ok("sandbox stop a");
     scene.asked();
-    scene.misbehave("Join hang 30");
-    let mut asking = scene.stage.tombolo_command();
-    asking.args(["sandbox", "start", "a"]);
-    let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut asking = asking.spawn().unwrap();
+    let mut asking = scene.hangs_in("Join", "sandbox start a");
     let methods = |scene: &Scene| scene.plugin.methods(&scene.stage);
-    let joins = || methods(&scene).iter().any(|m| m.ends_with("Join"));
-    assert!(wait_until(PATIENCE, joins), "{:?}", methods(&scene));
     scene.misbehave("");
     scene.stage.kill().unwrap();
     drop(asking.wait());
@@ -296,26 +283,7 @@ fn a_request_in_the_middle_is_undone_after_the_daemon_was_killed() {
     scene.network("far", "--subnet 10.9.0.0/24");
     let before = scene.links();
     scene.asked();
-    scene.misbehave("Join hang 30");
-    let mut asking = scene.stage.tombolo_command();
-    asking.args(["sandbox", "create", "--name", "a", "--network", "far"]);
-    let mut asking = asking
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let joins = || {
-        scene
-            .plugin
-            .methods(&scene.stage)
-            .iter()
-            .any(|m| m.ends_with("Join"))
-    };
-    assert!(
-        wait_until(PATIENCE, joins),
-        "{:?}",
-        scene.plugin.methods(&scene.stage)
-    );
+    let mut asking = scene.hangs_in("Join", "sandbox create --name a --network far");
     scene.misbehave("");
     scene.stage.kill().unwrap();
     drop(asking.wait());
@@ -407,12 +375,7 @@ fn a_sandbox_whose_namespace_vanishes_is_forgotten_by_the_plugin() {
     scene.ok("sandbox create --name a --netns /run/netns/theirs --network far");
     scene.asked();
     scene.shell("ip netns del theirs");
-    let told = || {
-        let methods = scene.plugin.methods(&scene.stage);
-        methods
-            .iter()
-            .any(|method| method.ends_with("DeleteEndpoint"))
-    };
+    let told = || scene.was_asked("DeleteEndpoint");
     assert!(
         wait_until(PATIENCE, told),
         "{:?}",
@@ -432,16 +395,7 @@ fn what_a_killed_daemon_had_taken_is_given_back() {
     scene.network("far", "--subnet 10.9.0.0/24");
     scene.asked();
     // Asked when the link is in the sandbox already.
-    scene.misbehave("EndpointOperInfo hang 30");
-    let mut asking = scene.stage.tombolo_command();
-    asking.args(["sandbox", "create", "--name", "a", "--network", "far"]);
-    let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut asking = asking.spawn().unwrap();
-    let asked = || {
-        let methods = scene.plugin.methods(&scene.stage);
-        methods.iter().any(|method| method.ends_with("OperInfo"))
-    };
-    assert!(wait_until(PATIENCE, asked));
+    let mut asking = scene.hangs_in("EndpointOperInfo", "sandbox create --name a --network far");
     assert!(!scene.links().contains("vp-"), "{}", scene.links());
     scene.misbehave("DeleteEndpoint error it rains");
     scene.stage.kill().unwrap();

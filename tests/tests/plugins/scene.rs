@@ -1,9 +1,12 @@
 //! A machine with our daemon and a plugin of other people.
 
 use std::ops::{Deref, DerefMut};
+use std::process::{Child, Stdio};
 
+use tombolo_lab::node::wait_until;
 use tombolo_tests::Stage;
 use tombolo_tests::peers::Plugin;
+use tombolo_tests::stage::PATIENCE;
 
 /// Flags of our daemon: no call takes long, so that a plugin that hangs does not make a test slow.
 pub(crate) const FLAGS: &[&str] = &["--plugin-call-timeout-seconds", "2"];
@@ -70,6 +73,26 @@ impl Scene {
     #[track_caller]
     pub(crate) fn assert_asked(&self, methods: &[&str]) {
         assert_eq!(self.asked(), methods);
+    }
+
+    /// Whether the plugin was asked a method since the last time.
+    #[track_caller]
+    pub(crate) fn was_asked(&self, method: &str) -> bool {
+        let methods = self.plugin.methods(&self.stage);
+        methods.iter().any(|asked| asked.ends_with(method))
+    }
+
+    /// Runs `tombolo` with these words until the plugin is asked a method, which it does not answer for half a minute.
+    #[track_caller]
+    pub(crate) fn hangs_in(&self, method: &str, line: &str) -> Child {
+        self.misbehave(&format!("{method} hang 30"));
+        let mut asking = self.stage.tombolo_command();
+        asking.args(line.split_whitespace());
+        let asking = asking.stdout(Stdio::null()).stderr(Stdio::null());
+        let asking = asking.spawn().expect("the program starts");
+        let asked = wait_until(PATIENCE, || self.was_asked(method));
+        assert!(asked, "{:?}", self.plugin.methods(&self.stage));
+        asking
     }
 
     /// Makes the plugin misbehave.
