@@ -5,7 +5,6 @@
 
 use super::change::Change;
 use super::job::Done;
-use super::network::is_of;
 use super::{Controller, Draft, Halt};
 use crate::command::{Described, EngineCommand};
 use crate::event::Reply;
@@ -440,8 +439,7 @@ impl Controller {
         let Some(mut network) = made.cloned() else {
             return Ok(nothing(Reply::Done));
         };
-        let is_bound = self.state.loans().any(|l| is_of(l, id));
-        if !is_bound && self.state.endpoints_of_network(id).next().is_none() {
+        if !self.is_bound(id) && self.state.endpoints_of_network(id).next().is_none() {
             return self.remove_network(id);
         }
         self.must_be_free(Subject::Network(id))?;
@@ -459,8 +457,7 @@ impl Controller {
     /// Whether an engine has a network, as its own or in the place of one of its own.
     pub(super) fn is_used_by_engines(&self, network: &Network) -> bool {
         let made = network.spec.engine.is_some() && !network.forsaken;
-        let bound = || self.state.loans().any(|l| is_of(l, network.id));
-        self.settings.engines && (made || bound())
+        self.settings.engines && (made || self.is_bound(network.id))
     }
 
     /// Refuses to let people remove a network that an engine has: it would go on making containers for it.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::address::lease_reject;
 use super::change::{Change, Undo};
 use super::engine::{nothing, recorded};
+use super::network::is_of;
 use super::state::in_subnet;
 use super::{Controller, Draft, Halt};
 use crate::command::Reference;
@@ -121,10 +122,6 @@ impl Controller {
             return nothing(Reply::Done);
         }
         self.end_pool(now_ms, subnet, &mut change);
-        if self.network_of_pool(subnet).is_none() {
-            // Fails only where no such pool is, which is what is wanted.
-            drop(self.state.space.remove_pool(subnet));
-        }
         change.undo.clear();
         Draft {
             change,
@@ -132,13 +129,18 @@ impl Controller {
         }
     }
 
-    /// Takes back what is lent of a pool, and the pool itself; who has its own addresses of it keeps them.
+    /// Takes back what is lent of a pool, and the pool itself unless a network has it; who has its own addresses of it keeps
+    /// them.
     fn end_pool(&mut self, now_ms: u64, subnet: IpNet, change: &mut Change) {
         let addresses: Vec<IpAddr> = self.loans_in(subnet).collect();
         for address in addresses {
             self.end_loan(now_ms, address, change);
         }
         self.state.set_loan(LoanKey::Pool(subnet), None, change);
+        if self.network_of_pool(subnet).is_none() {
+            // Fails only where no such pool is, which is what is wanted.
+            drop(self.state.space.remove_pool(subnet));
+        }
     }
 
     /// Takes the pools of a network back that no engine will give back, since none can ask.
@@ -167,8 +169,6 @@ impl Controller {
             .collect();
         for subnet in lent {
             self.end_pool(now_ms, subnet, change);
-            // Fails only where no such pool is, which is what is wanted.
-            drop(self.state.space.remove_pool(subnet));
         }
     }
 
@@ -337,6 +337,11 @@ impl Controller {
             _ => id,
         };
         self.state.network(id)
+    }
+
+    /// Whether a network stands for another one, of an engine.
+    pub fn is_bound(&self, id: NetworkId) -> bool {
+        self.state.loans().any(|loan| is_of(loan, id))
     }
 
     /// Whether a pool was lent for itself, and not as the pool of a network that was there.

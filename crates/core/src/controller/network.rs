@@ -113,9 +113,8 @@ impl Controller {
     }
 
     pub(super) fn remove_network(&mut self, id: NetworkId) -> Result<Draft, Halt> {
-        let network = self.state.find_network(&Reference(id.to_string()))?;
-        let name = network.spec.name.clone();
-        self.must_be_free(Subject::Network(id))?;
+        let network = self.known_network(id)?;
+        let name = network.spec.name;
         if network.predefined {
             return Err(Reject::new(
                 Code::PredefinedNetwork,

@@ -414,7 +414,7 @@ impl Controller {
             && !host.resolvers.iter().any(|ip| subnet.contains(ip))
     }
 
-    fn known_network(&self, id: NetworkId) -> Result<Network, Halt> {
+    pub(super) fn known_network(&self, id: NetworkId) -> Result<Network, Halt> {
         self.must_be_free(Subject::Network(id))?;
         let network = self.state.network(id).cloned();
         network

@@ -127,7 +127,5 @@ fn is_router(controller: &Controller, known: &Known, loan: &Loan) -> bool {
 
 /// Whether nobody uses a network: no endpoint, and no other network of an engine's for which it stands.
 fn is_free(controller: &Controller, network: &Network) -> bool {
-    let stands =
-        |loan: &Loan| matches!(loan, Loan::Network { network: of, .. } if *of == network.id);
-    controller.endpoints_of_network(network.id).next().is_none() && !controller.loans().any(stands)
+    controller.endpoints_of_network(network.id).next().is_none() && !controller.is_bound(network.id)
 }

@@ -28,7 +28,7 @@ pub(crate) fn replace_table(
     user::restore(&mut whole, &rules);
     match whole.commit(nft).outcome() {
         Err(_) if !rules.is_empty() => {
-            table(TABLE, spec).commit(nft).outcome()?;
+            put_table(nft, TABLE, spec)?;
             user::restore_each(nft, &rules);
             Ok(())
         }
