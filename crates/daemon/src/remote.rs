@@ -21,14 +21,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
 use tombolo_api::{ApiError, Request, Response};
 use tombolo_core::id::{EndpointId, NetworkId, SandboxId};
 use tombolo_core::model::{Endpoint, Network, Sandbox};
 use tombolo_core::{Code, Command, Controller, PluginCommand, Reference, Reject, Reply, Subject};
 
 use crate::engine::random;
-use crate::limits::{ADDRESS_PAUSE, ADDRESS_WAIT};
 use crate::queries::Show;
 use crate::run::Shared;
 use crate::translate::api_error;
@@ -114,15 +112,8 @@ impl Remote {
 
     /// The same for one that takes an address: another endpoint may be giving it up this moment.
     async fn order_when_free(&self, command: PluginCommand) -> Result<(), Reject> {
-        let until = Instant::now() + ADDRESS_WAIT;
-        loop {
-            match self.order(command.clone()).await {
-                Err(reject) if reject.code == Code::AddressInUse && Instant::now() < until => {
-                    sleep(ADDRESS_PAUSE).await;
-                }
-                outcome => return outcome.map(drop),
-            }
-        }
+        let command = Command::Plugin(command);
+        self.shared.order_when_free(command, None).await.map(drop)
     }
 
     /// The same for one that makes something, whose id the seed is.

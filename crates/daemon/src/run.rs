@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use rustix::mount::MountFlags;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tombolo_api::tls::TlsFiles;
 use tombolo_api::{ApiError, ErrorCode, Request, Response, types};
 use tombolo_core::{Code, Command, Controller, EngineCommand, Event, Reject, Reply};
@@ -23,7 +23,7 @@ use crate::config::{Config, Flags};
 use crate::engine::{Engine, Input, Namespaces, now_ms};
 use crate::files::Files;
 use crate::http::{self, Service};
-use crate::limits::INPUTS_MAX;
+use crate::limits::{ADDRESS_PAUSE, ADDRESS_WAIT, INPUTS_MAX};
 use crate::listen;
 use crate::listen::notify::{Progress, notify};
 use crate::outside::Outside;
@@ -296,6 +296,23 @@ impl Shared {
                 "the daemon ends before the request is done",
             ))
         })
+    }
+
+    /// The same for one that takes an address: another endpoint may be giving it up this moment.
+    pub(crate) async fn order_when_free(
+        &self,
+        command: Command,
+        seed: Option<u128>,
+    ) -> Result<Reply, Reject> {
+        let until = Instant::now() + ADDRESS_WAIT;
+        loop {
+            match self.order(command.clone(), seed).await {
+                Err(reject) if reject.code == Code::AddressInUse && Instant::now() < until => {
+                    sleep(ADDRESS_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// What a look at the records says.

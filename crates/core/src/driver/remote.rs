@@ -19,6 +19,14 @@ pub fn joined(endpoint: &Endpoint) -> Option<&Joined> {
     endpoint.plugin.as_ref()?.joined.as_ref()
 }
 
+/// Whether the plugin was told that an endpoint is its sandbox's way out.
+pub fn is_told_way_out(endpoint: &Endpoint) -> bool {
+    endpoint
+        .plugin
+        .as_ref()
+        .is_some_and(|plugin| plugin.way_out)
+}
+
 /// The plugin's link in the sandbox, its addresses, and the plugin's routes.
 pub fn endpoint_objects(
     network: &Network,

@@ -209,11 +209,15 @@ impl NetworkSpec {
         self.plugin.is_some() || self.ipam.is_some()
     }
 
+    /// The plugin that hands its addresses out; none where we do, or nobody.
+    pub fn allocator(&self) -> Option<&IpamSpec> {
+        self.ipam.as_ref().filter(|ipam| !ipam.is_null())
+    }
+
     /// The plugins of others that are asked about it, each once.
     pub fn plugins(&self) -> impl Iterator<Item = &str> {
         let driver = self.plugin.as_deref();
-        let ipam = self.ipam.as_ref().filter(|ipam| !ipam.is_null());
-        let ipam = ipam.map(|ipam| ipam.plugin.as_str());
+        let ipam = self.allocator().map(|ipam| ipam.plugin.as_str());
         let ipam = ipam.filter(|ipam| driver != Some(*ipam));
         driver.into_iter().chain(ipam)
     }

@@ -3,17 +3,15 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use tokio::time::{Instant, sleep};
 use tombolo_core::driver::{bridge, names};
 use tombolo_core::id::{EndpointId, NetworkId};
 use tombolo_core::model::{Endpoint, Network, SandboxNetns};
-use tombolo_core::{Code, Controller, EngineCommand, Reject};
+use tombolo_core::{Code, Command, Controller, EngineCommand, Reject};
 use tombolo_netstate::Mac;
 
 use super::Calls;
 use super::server::CallError;
 use super::translate;
-use crate::limits::{ADDRESS_PAUSE, ADDRESS_WAIT};
 use crate::plugin::wire;
 use crate::plugin::wire::network::{
     CreateEndpointRequest, CreateEndpointResponse, EndpointInterface, EndpointOperInfoResponse,
@@ -42,7 +40,9 @@ impl Calls {
         match self.order(command.clone(), Some(id.0)).await {
             Err(refused) if refused.code == Code::AddressInUse => {
                 self.make_way(network, &asked, refused).await?;
-                self.order_when_free(command, id).await?;
+                // The kernel may still be removing what had it.
+                let command = Command::Engine(command);
+                self.0.order_when_free(command, Some(id.0)).await?;
             }
             outcome => drop(outcome?),
         }
@@ -78,19 +78,6 @@ impl Calls {
                 .await?;
         }
         Ok(())
-    }
-
-    /// Makes an endpoint as soon as the kernel has let go of the address that another one has given up.
-    async fn order_when_free(&self, command: EngineCommand, id: EndpointId) -> Result<(), Reject> {
-        let until = Instant::now() + ADDRESS_WAIT;
-        loop {
-            match self.order(command.clone(), Some(id.0)).await {
-                Err(reject) if reject.code == Code::AddressInUse && Instant::now() < until => {
-                    sleep(ADDRESS_PAUSE).await;
-                }
-                outcome => return outcome.map(drop),
-            }
-        }
     }
 
     pub(super) fn endpoint_info(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use tombolo_core::driver::remote::{is_told_way_out, joined};
 use tombolo_core::id::{EndpointId, SandboxId};
 use tombolo_core::model::{Driver, Endpoint, EndpointPlugin, Network, Sandbox, SandboxNetns};
 use tombolo_core::{PluginCommand, Reject};
@@ -103,10 +104,8 @@ impl Remote {
         };
         let joined: Vec<EndpointId> = self.shared.look(|records| {
             let endpoints = records.endpoints_of_sandbox(sandbox).into_iter();
-            let joined = endpoints.filter(|(_, endpoint)| {
-                let joined = endpoint.plugin.as_ref().is_some_and(|p| p.joined.is_some());
-                endpoint.id != but && joined
-            });
+            let joined =
+                endpoints.filter(|(_, endpoint)| endpoint.id != but && joined(endpoint).is_some());
             joined.map(|(_, endpoint)| endpoint.id).collect()
         });
         for id in joined {
@@ -122,15 +121,14 @@ impl Remote {
                 endpoints.map(|(n, e)| (n.clone(), e.clone())).collect();
             (records.ways_out(sandbox), endpoints)
         });
-        let told = |endpoint: &Endpoint| endpoint.plugin.as_ref().is_some_and(|p| p.way_out);
         for (network, endpoint) in &endpoints {
-            if told(endpoint) && !chosen.contains(&endpoint.id) {
+            if is_told_way_out(endpoint) && !chosen.contains(&endpoint.id) {
                 self.revoke(network, endpoint).await?;
             }
         }
         for (network, endpoint) in &endpoints {
-            let joined = endpoint.plugin.as_ref().is_some_and(|p| p.joined.is_some());
-            if joined && !told(endpoint) && chosen.contains(&endpoint.id) {
+            let is_due = !is_told_way_out(endpoint) && chosen.contains(&endpoint.id);
+            if joined(endpoint).is_some() && is_due {
                 self.program(network, endpoint).await?;
             }
         }

@@ -32,7 +32,7 @@ impl Remote {
     /// Asks the plugin of a network, if it has one for addresses, for a pool of each family.
     pub(super) async fn request_pools(&self, id: NetworkId) -> Result<(), Reject> {
         let network = self.network(id)?;
-        let Some(ipam) = network.spec.ipam.clone().filter(|ipam| !ipam.is_null()) else {
+        let Some(ipam) = network.spec.allocator() else {
             return Ok(());
         };
         let plugin = self
@@ -47,7 +47,7 @@ impl Remote {
                         .hint("name one range"),
                 );
             }
-            self.request_pool(&network, (&plugin, &ipam), &wanted)
+            self.request_pool(&network, (&plugin, ipam), &wanted)
                 .await?;
         }
         Ok(())
@@ -197,14 +197,15 @@ impl Remote {
         Ok((answer, subnet, free))
     }
 
-    /// The plugin that hands out the addresses of a network; none where we do.
-    async fn addresses_of(&self, network: &Network) -> Result<Option<Plugin>, Reject> {
-        let Some(ipam) = network.spec.ipam.as_ref().filter(|ipam| !ipam.is_null()) else {
+    /// The plugin that hands out the addresses of a network, and the network with its pools as the plugin calls them by
+    /// now; none where we do.
+    async fn addresses_of(&self, network: &Network) -> Result<Option<(Plugin, Network)>, Reject> {
+        let Some(ipam) = network.spec.allocator() else {
             return Ok(None);
         };
         self.replay(network.id).await?;
         let plugin = self.plugins.open(&ipam.plugin, Subsystem::IpamDriver);
-        plugin.await.map(Some)
+        Ok(Some((plugin.await?, self.network(network.id)?)))
     }
 
     /// Gives pools and the network's own addresses back; the first failure is told.
@@ -213,11 +214,9 @@ impl Remote {
         if network.pools.is_empty() {
             return Ok(());
         }
-        let Some(plugin) = self.addresses_of(&network).await? else {
+        let Some((plugin, network)) = self.addresses_of(&network).await? else {
             return Ok(());
         };
-        // The plugin may call its pools something else by now.
-        let network = self.network(id)?;
         let mut outcome = Ok(());
         let plugin = plugin.hurried();
         for pool in network.pools.iter().rev() {
@@ -245,7 +244,7 @@ impl Remote {
                 ),
             );
         }
-        let Some(plugin) = self.addresses_of(network).await? else {
+        let Some((plugin, _)) = self.addresses_of(network).await? else {
             return Ok(());
         };
         if plugin.ipam_capabilities().await?.requires_mac_address && spec.mac.is_none() {
@@ -257,11 +256,9 @@ impl Remote {
     /// Asks for the addresses of an endpoint, one of each family that its network has.
     pub(super) async fn request_addresses(&self, id: EndpointId) -> Result<(), Reject> {
         let (network, endpoint) = self.endpoint(id)?;
-        let Some(plugin) = self.addresses_of(&network).await? else {
+        let Some((plugin, network)) = self.addresses_of(&network).await? else {
             return Ok(());
         };
-        // The plugin may call its pools something else by now.
-        let network = self.network(network.id)?;
         for ipv6 in [false, true] {
             let of_family = |pool: &&Pool| pool.subnet.addr().is_ipv6() == ipv6;
             let mut asked = endpoint.spec.addresses.iter();
@@ -294,11 +291,9 @@ impl Remote {
         if addresses.is_empty() {
             return Ok(());
         }
-        let Some(plugin) = self.addresses_of(&network).await? else {
+        let Some((plugin, network)) = self.addresses_of(&network).await? else {
             return Ok(());
         };
-        // The plugin may call its pools something else by now.
-        let network = self.network(network.id)?;
         let mut outcome = Ok(());
         for address in addresses {
             let pool = network.pool_of(address);

@@ -16,7 +16,7 @@ impl Remote {
     /// Makes a network.
     pub(super) async fn create_network(&self, mut spec: NetworkSpec) -> Result<Reply, Reject> {
         let driver = self.driver_of(&mut spec).await?;
-        if let Some(ipam) = spec.ipam.as_ref().filter(|ipam| !ipam.is_null()) {
+        if let Some(ipam) = spec.allocator() {
             // Before anything is stored: a name of nobody is the usual mistake.
             self.plugins
                 .open(&ipam.plugin, Subsystem::IpamDriver)

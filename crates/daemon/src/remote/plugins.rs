@@ -76,12 +76,7 @@ impl Plugins {
         subsystem: Subsystem,
     ) -> Result<Plugin, Reject> {
         let address = self.find(name).await?;
-        let plugin = Plugin {
-            name: name.to_owned(),
-            client: Client::new(address.clone()).with_bounds(self.bounds),
-            plugins: Arc::clone(self),
-        };
-        self.note_address(name, address);
+        let plugin = self.at(name, address);
         let known = self.lock().get(name).cloned().unwrap_or_default();
         let mut subsystems = known.subsystems;
         if subsystems.is_empty() {
@@ -99,6 +94,16 @@ impl Plugins {
             subsystems.join(", ")
         );
         Err(Reject::new(Code::PluginRefused, name, message).hint("name another plugin"))
+    }
+
+    /// The plugin that was found at an address, which is noted.
+    fn at(self: &Arc<Self>, name: &str, address: Address) -> Plugin {
+        self.note_address(name, address.clone());
+        Plugin {
+            name: name.to_owned(),
+            client: Client::new(address).with_bounds(self.bounds),
+            plugins: Arc::clone(self),
+        }
     }
 
     async fn find(&self, name: &str) -> Result<Address, Reject> {
@@ -157,12 +162,7 @@ impl Plugins {
             Ok(address) => address,
             Err(reject) => return self.note(name, |known| known.miss(&reject)),
         };
-        self.note_address(name, address.clone());
-        let plugin = Plugin {
-            name: name.to_owned(),
-            client: Client::new(address).with_bounds(self.bounds.hurried()),
-            plugins: Arc::clone(self),
-        };
+        let plugin = self.at(name, address).brief();
         let activated = plugin.client.activate().await;
         // What it says is kept by `heard`.
         drop(plugin.heard(activated));

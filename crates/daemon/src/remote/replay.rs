@@ -67,7 +67,7 @@ impl Remote {
             return Ok(());
         }
         if let Ok(network) = self.network(id)
-            && let Some(ipam) = &network.spec.ipam
+            && let Some(ipam) = network.spec.allocator()
         {
             let plugin = self.plugins.open(&ipam.plugin, Subsystem::IpamDriver);
             let plugin = plugin.await?.hurried();

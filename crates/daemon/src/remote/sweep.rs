@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tombolo_core::driver::remote::is_told_way_out;
 use tombolo_core::id::{EndpointId, NetworkId, SandboxId};
-use tombolo_core::model::{Driver, Endpoint, NetworkState, SandboxState};
+use tombolo_core::model::{Driver, Endpoint, Network, NetworkState, SandboxState};
 use tombolo_core::{Controller, Subject};
 
 use super::{Remote, note, subjects};
@@ -83,27 +84,9 @@ pub(crate) async fn run(remote: Remote) {
 
 /// Everything that was left, as the records tell.
 fn left(records: &Controller) -> Vec<Left> {
-    let of_plugins = |id: NetworkId| {
-        let network = records.network(id);
-        network.is_some_and(|network| network.spec.has_plugin())
-    };
-    let is_driven = |endpoint: &Endpoint| {
-        let network = records.network(endpoint.network);
-        network.is_some_and(|network| network.spec.driver == Driver::Remote)
-    };
-    let endpoints = records
-        .endpoints()
-        .filter(|endpoint| of_plugins(endpoint.network));
-    let endpoints = endpoints.filter_map(|endpoint| {
-        let (id, sandbox) = (endpoint.id, endpoint.sandbox);
-        let runs = sandbox.filter(|id| runs(records, *id));
-        match (&endpoint.plugin, runs) {
-            _ if endpoint.deleting => Some(Left::Endpoint(id, sandbox)),
-            _ if endpoint.attachment.is_some() => None,
-            (_, Some(sandbox)) if is_driven(endpoint) => Some(Left::Half(sandbox)),
-            (Some(_), _) => Some(Left::Known(id, sandbox)),
-            _ => None,
-        }
+    let endpoints = records.endpoints().filter_map(|endpoint| {
+        let network = records.network(endpoint.network)?;
+        left_of_endpoint(records, network, endpoint)
     });
     let networks = records.networks().filter(|network| {
         let unfinished = matches!(
@@ -113,36 +96,34 @@ fn left(records: &Controller) -> Vec<Left> {
         unfinished && network.spec.has_plugin()
     });
     endpoints
-        .chain(ways_out(records))
         .chain(networks.map(|network| Left::Network(network.id)))
         .collect()
 }
 
-fn runs(records: &Controller, sandbox: SandboxId) -> bool {
-    let sandbox = records.sandbox(sandbox);
-    sandbox.is_some_and(|sandbox| sandbox.state == SandboxState::Running)
-}
-
-/// Running sandboxes of whose ways out plugins know something else.
-fn ways_out(records: &Controller) -> impl Iterator<Item = Left> {
-    let told = |endpoint: &Endpoint| endpoint.plugin.as_ref().is_some_and(|p| p.way_out);
-    let running = records
-        .sandboxes()
-        .filter(|sandbox| sandbox.state == SandboxState::Running);
-    let wrong = running.filter(move |sandbox| {
-        let endpoints = records.endpoints_of_sandbox(sandbox.id);
-        let mut plugins = endpoints
-            .into_iter()
-            .filter(|(network, endpoint)| {
-                network.spec.driver == Driver::Remote && endpoint.attachment.is_some()
-            })
-            .peekable();
-        plugins.peek().is_some() && {
-            let chosen = records.ways_out(sandbox.id);
-            plugins.any(|(_, endpoint)| told(endpoint) != chosen.contains(&endpoint.id))
+/// What was left of an endpoint, or of the sandbox that it is in: each of a sandbox's endpoints may say the same of it.
+fn left_of_endpoint(records: &Controller, network: &Network, endpoint: &Endpoint) -> Option<Left> {
+    if !network.spec.has_plugin() {
+        return None;
+    }
+    let (id, sandbox) = (endpoint.id, endpoint.sandbox);
+    if endpoint.deleting {
+        return Some(Left::Endpoint(id, sandbox));
+    }
+    let is_running = |id: &SandboxId| {
+        let sandbox = records.sandbox(*id);
+        sandbox.is_some_and(|sandbox| sandbox.state == SandboxState::Running)
+    };
+    let is_driven = network.spec.driver == Driver::Remote;
+    let driven_in = sandbox.filter(|id| is_driven && is_running(id));
+    match (&endpoint.attachment, driven_in) {
+        (Some(_), Some(sandbox)) => {
+            let leads_out = records.ways_out(sandbox).contains(&id);
+            (is_told_way_out(endpoint) != leads_out).then_some(Left::WayOut(sandbox))
         }
-    });
-    wrong.map(|sandbox| Left::WayOut(sandbox.id))
+        (Some(_), None) => None,
+        (None, Some(sandbox)) => Some(Left::Half(sandbox)),
+        (None, None) => endpoint.plugin.as_ref().map(|_| Left::Known(id, sandbox)),
+    }
 }
 
 impl Remote {
